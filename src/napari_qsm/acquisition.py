@@ -1,0 +1,394 @@
+"""The nouns everybody shares: Grid, Quantity, Volume, Acquisition, Maps.
+
+They hold numpy arrays in the voxel order of the file they came from and know neither devices nor
+windows. What they accept they have checked: a violation raises `InputError` with one sentence that
+says what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+class InputError(ValueError):
+    """Input that cannot be used; its text is one sentence meant for the user."""
+
+
+class Quantity(Enum):
+    """A physical quantity with everything needed to store, convert and display it.
+
+    Attributes
+    ----------
+    key : str
+        Name in metadata and file names.
+    label, symbol, unit : str
+        What people read. Fields and susceptibilities are ppm, rates 1/s.
+    window : tuple[float, float] or None
+        Default display window in `unit`; None means the range of the data.
+    colormap : str
+        Name of a napari or matplotlib colormap.
+    suffix : str
+        BIDS-style file suffix.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        label: str,
+        symbol: str,
+        unit: str,
+        window: tuple[float, float] | None,
+        colormap: str,
+        suffix: str,
+    ) -> None:
+        self.key = key
+        self.label = label
+        self.symbol = symbol
+        self.unit = unit
+        self.window = window
+        self.colormap = colormap
+        self.suffix = suffix
+
+    # fmt: off
+    MAGNITUDE = ("magnitude", "magnitude", "|S|", "a.u.", None, "gray", "part-mag_MEGRE")
+    PHASE = ("phase", "phase", "φ", "rad", (-np.pi, np.pi), "twilight_shifted", "part-phase_MEGRE")
+    TOTAL_FIELD = ("total_field", "total field", "f", "ppm", (-1.0, 1.0), "gray", "desc-total_fieldmap")
+    LOCAL_FIELD = ("local_field", "local field", "f", "ppm", (-0.05, 0.05), "gray", "desc-local_fieldmap")
+    MASK = ("mask", "mask", "m", "", (0.0, 1.0), "gray", "mask")
+    LABELS = ("labels", "structures", "", "", None, "gray", "dseg")
+    R2STAR = ("r2star", "R2*", "R2*", "1/s", (0.0, 60.0), "magma", "R2starmap")
+    R2PRIME = ("r2prime", "R2'", "R2'", "1/s", (0.0, 30.0), "magma", "R2primemap")
+    CHI = ("chi", "susceptibility", "χ", "ppm", (-0.15, 0.15), "gray", "Chimap")
+    SIGMA = ("sigma", "uncertainty", "σ", "ppm", (0.0, 0.05), "viridis", "desc-sigma_Chimap")
+    CHI_POS = ("chi_pos", "paramagnetic", "χ+", "ppm", (0.0, 0.1), "inferno", "desc-paramagnetic_Chimap")
+    CHI_NEG = ("chi_neg", "diamagnetic", "χ-", "ppm", (0.0, 0.1), "viridis", "desc-diamagnetic_Chimap")
+    RESIDUAL = ("residual", "residual field", "Dχ-f", "ppm", (-0.02, 0.02), "RdBu_r", "desc-residual_fieldmap")
+    ERROR = ("error", "error to reference", "Δχ", "ppm", (-0.1, 0.1), "RdBu_r", "desc-error_Chimap")
+    CHI_TENSOR = ("chi_tensor", "susceptibility tensor", "χij", "ppm", (-0.15, 0.15), "gray", "desc-tensor_Chimap")
+    MMS = ("mms", "mean susceptibility", "MMS", "ppm", (-0.15, 0.15), "gray", "desc-mean_Chimap")
+    MSA = ("msa", "susceptibility anisotropy", "MSA", "ppm", (0.0, 0.05), "magma", "desc-anisotropy_Chimap")
+    PEV = ("pev", "principal direction", "v1", "", (-1.0, 1.0), "gray", "desc-direction_Chimap")
+    # fmt: on
+
+    @classmethod
+    def named(cls, key: str) -> Quantity:
+        """Return the quantity whose `key` is `key`, or raise `InputError`."""
+        for quantity in cls:
+            if quantity.key == key:
+                return quantity
+        raise InputError(f"'{key}' names no quantity; known are {', '.join(q.key for q in cls)}.")
+
+
+def _read_only(array: ArrayLike, dtype: Any) -> NDArray[Any]:
+    """Return a contiguous view or copy of `array` that nobody can write to."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels lie: shape, true affine, and the direction of B0 among the voxel axes.
+
+    Parameters
+    ----------
+    shape : tuple[int, int, int]
+        Number of voxels along each stored axis.
+    affine : (4, 4) array
+        Voxel index to scanner position in mm, RAS.
+    b0_direction : tuple[float, float, float], optional
+        Unit vector of B0 in voxel axes. Derived from the affine when not given: with the unit
+        column vectors of the affine as columns of R, the scanner axis (0, 0, 1) has components
+        ``R[2, :]``.
+    stored : mapping, optional
+        The file's own geometry fields, so that a writer can lay a map bit-exactly on them.
+
+    Raises
+    ------
+    InputError
+        If a voxel size is zero or not finite, the affine is singular, or B0 has no length.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    b0_direction: tuple[float, float, float] = None  # type: ignore[assignment]  # set below
+    stored: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        affine = _read_only(self.affine, np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"The volume has shape {shape}; a 3D volume was expected.")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise InputError("The affine is not a finite 4x4 matrix; repair the header.")
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        if (sizes <= 0).any():
+            raise InputError(
+                f"The voxel size reads {_triple(sizes)} mm; every side must be positive, so repair "
+                "the header or state the voxel size."
+            )
+        if abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
+            raise InputError("The affine maps the volume onto a plane; repair the header.")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+        direction = affine[2, :3] / sizes if self.b0_direction is None else self.b0_direction
+        object.__setattr__(self, "b0_direction", _unit_vector(direction))
+        object.__setattr__(self, "stored", MappingProxyType(dict(self.stored)))
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Length of a voxel's sides in mm, along the stored axes."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def angle_to_b0(self) -> float:
+        """Angle in degrees between B0 and the voxel axis that lies closest to it."""
+        return float(np.degrees(np.arccos(min(1.0, max(abs(b) for b in self.b0_direction)))))
+
+    @property
+    def shear(self) -> float:
+        """Largest departure of the voxel axes from being mutually orthogonal, in degrees."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = (axes.T @ axes)[np.triu_indices(3, 1)]
+        return float(np.degrees(np.arcsin(np.clip(np.abs(cosines), 0, 1))).max())
+
+    def with_b0(self, direction: ArrayLike) -> Grid:
+        """Return the same grid with another B0 direction (voxel axes, any length)."""
+        return replace(self, b0_direction=_unit_vector(direction))
+
+    def mismatch(self, other: Grid) -> str | None:
+        """Say how `other` lies differently from this grid, or None if both coincide to 0.01 mm."""
+        if self.shape != other.shape:
+            return f"has shape {other.shape} where {self.shape} was expected"
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
+        offset = (self.affine - other.affine)[:3] @ np.vstack([corners, np.ones(8)])
+        distance = float(np.linalg.norm(offset, axis=0).max())
+        if distance > 0.01:
+            return f"lies up to {distance:.2f} mm away from where it was expected"
+        return None
+
+
+def _unit_vector(direction: ArrayLike) -> tuple[float, float, float]:
+    vector = np.asarray(direction, dtype=np.float64)
+    length = float(np.linalg.norm(vector))
+    if vector.shape != (3,) or not np.isfinite(length) or length < 1e-6:
+        raise InputError(f"The B0 direction {vector.tolist()} is no direction; give three numbers.")
+    x, y, z = vector / length
+    return float(x), float(y), float(z)
+
+
+def _triple(values: ArrayLike) -> str:
+    return " x ".join(f"{v:.4g}" for v in np.asarray(values))
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One image as it was loaded: numbers, their grid, and what is known about their meaning.
+
+    Parameters
+    ----------
+    data : array
+        The values in stored voxel order; 3D, or 4D with echoes last.
+    grid : Grid
+        Where they lie.
+    unit : str, optional
+        The unit the source states; None if it states none.
+    field_strength, echo_times : optional
+        B0 in T and echo times in s, as far as the source states them.
+    source : str
+        File or layer the numbers came from.
+    notes : tuple[str, ...]
+        What was changed while reading, one sentence each; shown to the user.
+    """
+
+    data: NDArray[Any]
+    grid: Grid
+    unit: str | None = None
+    field_strength: float | None = None
+    echo_times: tuple[float, ...] = ()
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """Volumes measured on one grid, with the constants that give them meaning.
+
+    Parameters
+    ----------
+    grid : Grid
+        The common grid of all volumes.
+    volumes : mapping of Quantity to array
+        In the unit of the quantity; a mask is boolean, everything else float32.
+    field_strength : float, optional
+        B0 in tesla.
+    echo_times : tuple[float, ...]
+        In seconds.
+    sources : mapping of Quantity to str
+        Where each volume came from.
+    notes : tuple[str, ...]
+        What was assumed or converted on the way in, one sentence each.
+
+    Raises
+    ------
+    InputError
+        If a volume has another shape than the grid, is not finite, or a mask is empty; if B0 or an
+        echo time is not a positive number.
+    """
+
+    grid: Grid
+    volumes: Mapping[Quantity, NDArray[Any]]
+    field_strength: float | None = None
+    echo_times: tuple[float, ...] = ()
+    sources: Mapping[Quantity, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checked = {q: _checked_volume(q, v, self.grid) for q, v in self.volumes.items()}
+        if self.field_strength is not None and not 0 < self.field_strength < 30:
+            raise InputError(
+                f"B0 reads {self.field_strength:g} T; a value between 0 and 30 T was expected."
+            )
+        times = tuple(float(t) for t in self.echo_times)
+        for time in times:
+            if not time > 0:
+                raise InputError(f"An echo time reads {time:g} s; it must be positive.")
+            if time > 1:
+                raise InputError(
+                    f"An echo time reads {time:g} s; echo times are in seconds, so write "
+                    f"{time / 1000:g} if milliseconds were meant."
+                )
+        object.__setattr__(self, "volumes", MappingProxyType(checked))
+        object.__setattr__(self, "echo_times", times)
+        object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
+
+    def __contains__(self, quantity: Quantity) -> bool:
+        return quantity in self.volumes
+
+    def __getitem__(self, quantity: Quantity) -> NDArray[Any]:
+        return self.volumes[quantity]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask, or all voxels where none was given."""
+        if Quantity.MASK in self.volumes:
+            return self.volumes[Quantity.MASK]
+        return np.ones(self.grid.shape, dtype=bool)
+
+    def with_volumes(self, volumes: Mapping[Quantity, NDArray[Any]]) -> Self:
+        """Return a copy in which `volumes` are added or replaced."""
+        return replace(self, volumes={**self.volumes, **volumes})
+
+
+def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.shape[:3] != grid.shape:
+        raise InputError(
+            f"The {quantity.label} has shape {array.shape}; the grid has {grid.shape}, so choose "
+            "volumes of one acquisition."
+        )
+    if quantity is Quantity.MASK:
+        mask = _read_only(array, bool)
+        if not mask.any():
+            raise InputError("The mask is empty; paint or choose one that covers the brain.")
+        return mask
+    if not np.isfinite(array).all():
+        count = int(np.count_nonzero(~np.isfinite(array)))
+        raise InputError(
+            f"The {quantity.label} holds {count} voxels that are not numbers (NaN or Inf); fill "
+            "them or leave them out of the mask."
+        )
+    return _read_only(array, np.float32)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How maps came to be, complete enough to make them again.
+
+    Parameters
+    ----------
+    method : str
+        Key of the method in the registry.
+    parameters : mapping
+        Every parameter, defaults included.
+    inputs : mapping of str to str
+        SHA-256 (first 16 hex digits) of each input volume by quantity key.
+    sources : mapping of str to str
+        Where the inputs came from.
+    grid : mapping
+        Shape, voxel size in mm and B0 direction that were used.
+    field_strength, echo_times : optional
+        In T and s.
+    seconds : float
+        Wall time of the reconstruction.
+    device : str
+        Where it ran, threads included.
+    software : mapping of str to str
+        Versions.
+    notes : tuple[str, ...]
+        What the user was told: assumptions, the reference of chi, warnings.
+    """
+
+    method: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    grid: Mapping[str, Any] = field(default_factory=dict)
+    field_strength: float | None = None
+    echo_times: tuple[float, ...] = ()
+    seconds: float = 0.0
+    device: str = ""
+    software: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The volumes a method produced, by quantity, with their provenance.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid of the acquisition they were made from.
+    volumes : mapping of Quantity to array
+        float32, in the unit of the quantity, zero outside the mask.
+    provenance : Provenance
+        How they were made.
+
+    Raises
+    ------
+    InputError
+        If a volume has another shape than the grid or is not finite.
+    """
+
+    grid: Grid
+    volumes: Mapping[Quantity, NDArray[Any]]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        checked = {q: _checked_volume(q, v, self.grid) for q, v in self.volumes.items()}
+        object.__setattr__(self, "volumes", MappingProxyType(checked))
+
+    def __contains__(self, quantity: Quantity) -> bool:
+        return quantity in self.volumes
+
+    def __getitem__(self, quantity: Quantity) -> NDArray[Any]:
+        return self.volumes[quantity]
+
+
+def fingerprint(array: NDArray[Any]) -> str:
+    """First 16 hex digits of the SHA-256 of an array's shape, type and bytes."""
+    digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

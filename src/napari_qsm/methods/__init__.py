@@ -1,0 +1,1 @@
+"""Reconstruction methods: one file each, found through the registry in `methods.registry`."""

@@ -1,0 +1,1 @@
+"""Dipole inversion: a local field in, susceptibility out."""

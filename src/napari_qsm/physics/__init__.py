@@ -1,0 +1,1 @@
+"""Linear operators and constants of the measurement; knows torch and nothing else."""
