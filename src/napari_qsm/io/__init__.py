@@ -1,0 +1,1 @@
+"""Files in, files out: the only ring that knows nibabel."""

@@ -1,0 +1,255 @@
+"""NIfTI files <-> `Volume` and `Maps`, in stored voxel order and bit-exact on their grid.
+
+Headers are parsed by nibabel without its repairs: what is wrong with a file becomes a sentence for
+the user instead of a line in a log. Nothing is reoriented or resampled here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import nibabel as nib
+import numpy as np
+
+from napari_qsm.acquisition import Grid, InputError, Maps, Quantity, Volume
+from napari_qsm.io.nifti_file import GEOMETRY, HEADERS, NiftiFile
+from napari_qsm.io.sidecar import read_sidecar, sidecar_path, write_sidecar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a ``.nii`` or ``.nii.gz`` file (NIfTI-1 or NIfTI-2) and its JSON sidecar.
+
+    The numbers keep the stored voxel order (x, y, z) or (x, y, z, echo); the grid carries the true
+    affine in mm RAS and, in `Grid.stored`, the header's own geometry fields.
+
+    Parameters
+    ----------
+    path : str or Path
+        The image; ``x.json`` beside ``x.nii.gz`` is read along with it.
+
+    Returns
+    -------
+    Volume
+        Its notes say what was assumed or converted.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, complex, coloured, not 3D or 4D, or its sidecar is wrong.
+
+    Notes
+    -----
+    The sform is believed only if its code is 1 (scanner); codes 2 to 4 name registered frames in
+    which B0 has no known direction, so a valid qform goes first (NIfTI-1 standard, methods 2, 3).
+    """
+    path = Path(path)
+    file = NiftiFile(path)
+    shape = file.shape()
+    values = file.values(shape)
+    affine = file.affine()
+    sidecar = read_sidecar(path)
+    try:
+        grid = Grid(shape[:3], affine, stored=file.geometry())  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    if sidecar.b0_direction is None:
+        file.notes += [file.doubt] if file.doubt else []
+    else:
+        stated = grid.with_b0(sidecar.b0_direction)
+        if _angle(stated, grid) > 0.1:
+            file.notes.append(
+                f"B0 was taken from {sidecar.name}, {_angle(stated, grid):.1f} degrees from what "
+                "the affine says"
+            )
+        grid = stated
+    return Volume(
+        data=values,
+        grid=grid,
+        unit=sidecar.unit or ("rad" if file.is_phase else None),
+        field_strength=sidecar.field_strength,
+        echo_times=sidecar.echo_times,
+        source=str(path),
+        notes=tuple(f"{path.name}: {note}." for note in file.notes),
+    )
+
+
+def orientation(grid: Grid) -> str:
+    """Return the anatomical directions in which the stored axes run, such as ``RAS``."""
+    codes = nib.aff2axcodes(grid.affine)  # type: ignore[no-untyped-call]
+    return "".join(str(code) for code in codes)
+
+
+def write_maps(
+    maps: Maps, folder: str | Path, *, stem: str = "", overwrite: bool = False
+) -> list[Path]:
+    """Write every map as ``<stem>_<suffix>.nii.gz`` with a sidecar that says how it was made.
+
+    All files are written under temporary names and renamed at the end, so a failure leaves the
+    folder as it was.
+
+    Parameters
+    ----------
+    maps : Maps
+        What a method returned.
+    folder : str or Path
+        Created if it does not exist.
+    stem : str
+        Begin of the file names, such as ``sub-1``.
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
+        The images, in the order of the maps; each sidecar lies beside its image.
+
+    Raises
+    ------
+    InputError
+        If a file exists already or the folder cannot be written to.
+    """
+    targets = targets_of(maps.volumes, folder, stem=stem, overwrite=overwrite)
+    jobs = [(targets[q], maps[q], _sidecar_of(maps, q)) for q in maps.volumes]
+    _write_together(jobs, maps.grid)
+    return list(targets.values())
+
+
+def targets_of(
+    quantities: Iterable[Quantity], folder: str | Path, *, stem: str = "", overwrite: bool = False
+) -> dict[Quantity, Path]:
+    """Say where maps will be written; ask before a long computation, not after.
+
+    Raises
+    ------
+    InputError
+        If one of the files or sidecars exists and must not be overwritten.
+    """
+    begin = f"{stem}_" if stem else ""
+    targets = {q: Path(folder) / f"{begin}{q.suffix}.nii.gz" for q in quantities}
+    _refuse_existing([p for t in targets.values() for p in (t, sidecar_path(t))], overwrite)
+    return targets
+
+
+def write_volume(
+    path: str | Path,
+    data: NDArray[Any],
+    grid: Grid,
+    sidecar: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one array on ``grid``: bool as uint8, everything else as float32.
+
+    Raises
+    ------
+    InputError
+        If the file exists, its name does not end in .nii or .nii.gz, or it cannot be written.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path.name} does not end in .nii or .nii.gz; choose such a name.")
+    _refuse_existing([path] if sidecar is None else [path, sidecar_path(path)], overwrite)
+    _write_together([(path, data, sidecar)], grid)
+    return path
+
+
+def _refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    if overwrite:
+        return
+    for path in paths:
+        if path.exists():
+            raise InputError(f"{path} exists already; choose another folder or allow overwriting.")
+
+
+def _sidecar_of(maps: Maps, quantity: Quantity) -> dict[str, Any]:
+    made = maps.provenance
+    times = list(made.echo_times)
+    content: dict[str, Any] = {"Quantity": quantity.key, "Units": quantity.unit}
+    if made.field_strength is not None:
+        content["MagneticFieldStrength"] = made.field_strength
+    if times:
+        content["EchoTime"] = times[0] if len(times) == 1 else times
+    content["B0_dir"] = list(maps.grid.b0_direction)
+    provenance = {f: dict(v) if isinstance(v, Mapping) else v for f, v in vars(made).items()}
+    return {**content, "Provenance": provenance}
+
+
+def _write_together(
+    jobs: Iterable[tuple[Path, NDArray[Any], Mapping[str, Any] | None]], grid: Grid
+) -> None:
+    """Write all files under temporary names, then give them their own, or leave nothing."""
+    token = f".{uuid4().hex[:8]}"
+    made: list[tuple[Path, Path]] = []
+    folders: list[Path] = []
+    try:
+        for path, data, sidecar in jobs:
+            folders += _make_folder(path.parent)
+            made.append((path.with_name(f"{token}-{path.name}"), path))
+            made[-1][0].write_bytes(_encode(path, data, grid))
+            if sidecar is not None:
+                beside = sidecar_path(path)
+                made.append((beside.with_name(f"{token}-{beside.name}"), beside))
+                write_sidecar(made[-1][0], sidecar)
+        for temporary, path in made:
+            temporary.replace(path)
+    except BaseException as error:
+        for temporary, _ in made:
+            temporary.unlink(missing_ok=True)
+        for folder in reversed(folders):
+            folder.rmdir()
+        if isinstance(error, OSError):
+            raise InputError(
+                f"The results cannot be written ({error.strerror or error}); choose another folder."
+            ) from error
+        raise
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Create ``folder`` and return what had to be created, outermost first."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
+
+
+def _encode(path: Path, data: NDArray[Any], grid: Grid) -> bytes:
+    """Return the content of a NIfTI file that lies exactly where the grid's own file lies.
+
+    The bytes are put together here because nibabel's images repair the geometry of a header while
+    they save it.
+    """
+    array = np.asarray(data)
+    if array.shape[:3] != grid.shape:
+        raise InputError(f"The map has shape {array.shape} where {grid.shape} was expected.")
+    array = array.astype(np.uint8 if array.dtype == bool else np.float32)
+    size = grid.stored.get("sizeof_hdr", 348)
+    header = HEADERS[size]()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header.set_slope_inter(1, 0)
+    header["vox_offset"] = size + 4
+    if grid.stored:
+        for key in GEOMETRY:
+            header[key] = grid.stored[key]
+        header["pixdim"][4:] = 1  # a step between components, never the input's step in time
+    else:
+        header.set_xyzt_units("mm")
+        header["pixdim"][1:4] = grid.voxel_size
+        header.set_sform(grid.affine, code=1)
+        if grid.shear < 0.01:  # a quaternion cannot hold a sheared affine
+            header.set_qform(grid.affine, code=1)
+    content: bytes = header.binaryblock + bytes(4) + array.tobytes(order="F")
+    # A fixed time stamp: the same map gives the same file.
+    return gzip.compress(content, compresslevel=3, mtime=0) if path.suffix == ".gz" else content
+
+
+def _angle(grid: Grid, other: Grid) -> float:
+    """Angle in degrees between the B0 axes of two grids, whose sign has no meaning."""
+    cosine = abs(float(np.dot(grid.b0_direction, other.b0_direction)))
+    return math.degrees(math.acos(min(1.0, cosine)))
