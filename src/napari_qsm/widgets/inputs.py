@@ -1,0 +1,200 @@
+"""What is measured: the volumes and the constants that give them meaning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QDoubleValidator
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QToolButton,
+    QWidget,
+)
+
+from napari_qsm.acquisition import InputError, Quantity, Volume
+from napari_qsm.physics.units import FieldUnit
+from napari_qsm.widgets import texts
+from napari_qsm.widgets.layer_choice import LayerChoice
+from napari_qsm.workbench.layers import volume_of
+from napari_qsm.workbench.placement import stored_codes
+from napari_qsm.workbench.session import Understanding, Workbench
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[str, ...], str, bool]] = {
+    "field": ("Field", (Quantity.LOCAL_FIELD,), ("image",), texts.FIELD, True),
+    "mask": ("Mask", (Quantity.MASK,), ("labels", "image"), texts.MASK, True),
+    "magnitude": ("Magnitude", (Quantity.MAGNITUDE,), ("image",), texts.MAGNITUDE, True),
+    "reference": ("Reference χ", (Quantity.CHI,), ("image",), texts.REFERENCE, False),
+}
+
+
+class NumberLine(QLineEdit):
+    """A positive number that may be left empty; the placeholder shows what holds then."""
+
+    value_changed = Signal(object)
+
+    def __init__(self, tooltip: str, high: float) -> None:
+        super().__init__()
+        validator = QDoubleValidator(0.0, high, 6, self)
+        validator.setLocale(validator.locale().c())
+        self.setValidator(validator)
+        self.setToolTip(tooltip)
+        self.editingFinished.connect(lambda: self.value_changed.emit(self.value))
+
+    @property
+    def value(self) -> float | None:
+        """The number, or None where the field is empty."""
+        return float(self.text()) if self.text() and self.hasAcceptableInput() else None
+
+
+class InputsPanel(QWidget):
+    """Rows for field, mask, magnitude and reference, and for unit, B0, TE and B0 direction.
+
+    It tells the workbench what was chosen; what the program understood comes back through
+    `show_understanding` as placeholders, so that a typed number always means a correction.
+    """
+
+    open_failed = Signal(str)
+
+    def __init__(self, viewer: ViewerModel, workbench: Workbench) -> None:
+        super().__init__()
+        self._workbench = workbench
+        self.roles = {
+            key: LayerChoice(viewer, accepts, kinds, tip, auto=auto)
+            for key, (_, accepts, kinds, tip, auto) in _ROLES.items()
+        }
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for key, choice in self.roles.items():
+            layout.addRow(_ROLES[key][0], choice)
+            choice.chosen.connect(self._choose_soon)
+        self._add_constants(layout)
+        # Several layers may come or go in one turn of the event loop; look once.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self.choose)
+        self._watched: list[Layer] = []
+
+    def _add_constants(self, layout: QFormLayout) -> None:
+        self.unit = QComboBox()
+        self.unit.addItems(["from file", *(unit.value for unit in FieldUnit)])
+        self.unit.setToolTip(texts.UNIT)
+        self.unit.currentIndexChanged.connect(self._choose_soon)
+        self.field_strength = NumberLine(texts.FIELD_STRENGTH, 30)
+        self.echo_time = NumberLine(texts.ECHO_TIME, 1000)
+        for line in (self.field_strength, self.echo_time):
+            line.setPlaceholderText("unknown")
+            line.value_changed.connect(self._choose_soon)
+        row = QWidget()
+        cells = QHBoxLayout(row)
+        cells.setContentsMargins(0, 0, 0, 0)
+        for widget, stretch in (
+            (self.unit, 2),
+            (QLabel("B0 [T]"), 0),
+            (self.field_strength, 1),
+            (QLabel("TE [ms]"), 0),
+            (self.echo_time, 1),
+        ):
+            cells.addWidget(widget, stretch)
+        layout.addRow("Unit", row)
+        layout.addRow("B0 direction", self._direction_row())
+        self.grid = QLabel()
+        self.grid.setWordWrap(True)
+        self.grid.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        layout.addRow("Grid", self.grid)
+
+    def _direction_row(self) -> QWidget:
+        self.direction = [QLineEdit() for _ in range(3)]
+        row = QWidget()
+        cells = QHBoxLayout(row)
+        cells.setContentsMargins(0, 0, 0, 0)
+        for edit in self.direction:
+            validator = QDoubleValidator(-1e3, 1e3, 6, edit)
+            validator.setLocale(validator.locale().c())
+            edit.setValidator(validator)
+            edit.setToolTip(texts.B0_DIRECTION)
+            edit.editingFinished.connect(self._choose_soon)
+            cells.addWidget(edit)
+        reset = QToolButton()
+        reset.setText("↺")
+        reset.setToolTip(texts.B0_RESET)
+        reset.clicked.connect(self._reset_direction)
+        cells.addWidget(reset)
+        return row
+
+    def _reset_direction(self) -> None:
+        for edit in self.direction:
+            edit.clear()
+        self._choose_soon()
+
+    def _choose_soon(self, *_: object) -> None:
+        self._soon.start()
+
+    def choose(self) -> None:
+        """Tell the workbench what is chosen now."""
+        self._watch([c.layer for c in self.roles.values() if c.layer is not None])
+        field = self.roles["field"].layer
+        try:
+            volumes = {key: self._volume(choice.layer, field) for key, choice in self.roles.items()}
+        except InputError as error:
+            self.open_failed.emit(str(error))
+            return
+        index = self.unit.currentIndex()
+        echo_time = self.echo_time.value
+        self._workbench.choose_inputs(
+            **volumes,
+            unit=list(FieldUnit)[index - 1] if index else None,
+            field_strength=self.field_strength.value,
+            echo_time=echo_time / 1000 if echo_time else None,
+            b0_direction=self._direction(),
+        )
+
+    @staticmethod
+    def _volume(layer: Layer | None, field: Layer | None) -> Volume | None:
+        return None if layer is None else volume_of(layer, beside=field)
+
+    def _direction(self) -> tuple[float, ...] | None:
+        texts_ = [edit.text() for edit in self.direction]
+        if not any(texts_):
+            return None
+        return tuple(float(t or 0) for t in texts_)
+
+    def _watch(self, layers: list[Layer]) -> None:
+        """Look again when somebody has painted on a chosen mask."""
+        for layer in self._watched:
+            layer.events.paint.disconnect(self._choose_soon)
+        self._watched = [layer for layer in layers if layer._type_string == "labels"]
+        for layer in self._watched:
+            layer.events.paint.connect(self._choose_soon)
+
+    def show_understanding(self, understanding: Understanding) -> None:
+        """Show the constants the program goes by where the user typed none."""
+        acquisition = understanding.acquisition
+        if acquisition is None:
+            self.grid.setText("")
+            return
+        grid = acquisition.grid
+        size = " × ".join(f"{v:.3g}" for v in grid.voxel_size)
+        shape = " × ".join(map(str, grid.shape))
+        self.grid.setText(f"{shape} voxels of {size} mm, stored {stored_codes(grid)}")
+        for edit, part in zip(self.direction, grid.b0_direction, strict=True):
+            edit.setPlaceholderText(f"{part:.3f}")
+        b0, times = acquisition.field_strength, acquisition.echo_times
+        self.field_strength.setPlaceholderText(f"{b0:g}" if b0 else "unknown")
+        self.echo_time.setPlaceholderText(f"{times[-1] * 1000:g}" if times else "unknown")
+
+    def disconnect_viewer(self) -> None:
+        """Stop listening to the viewer (the dock closes)."""
+        self._watch([])
+        for choice in self.roles.values():
+            choice.disconnect_viewer()

@@ -1,0 +1,123 @@
+"""Choose a layer for a role, or open a file for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QSizePolicy, QToolButton, QWidget
+
+from napari_qsm.acquisition import Quantity
+from napari_qsm.widgets import texts
+from napari_qsm.workbench.layers import quantity_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+class LayerChoice(QWidget):
+    """A combo box of the layers that may play a role, beside a button that opens a file.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose layers to offer.
+    accepts : tuple[Quantity, ...]
+        Quantities that may play the role; layers of unknown quantity are offered too.
+    kinds : tuple[str, ...]
+        Layer types offered (``image``, ``labels``).
+    auto : bool
+        Whether the first layer whose quantity is accepted is chosen by itself.
+    """
+
+    chosen = Signal()
+    file_wanted = Signal(Path)
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        accepts: tuple[Quantity, ...],
+        kinds: tuple[str, ...],
+        tooltip: str,
+        *,
+        auto: bool = True,
+    ) -> None:
+        super().__init__()
+        self._viewer, self._accepts, self._kinds, self._auto = viewer, accepts, kinds, auto
+        self._offered: list[Layer] = []
+        self.combo = QComboBox()
+        self.combo.setToolTip(tooltip)
+        self.combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.combo.currentIndexChanged.connect(lambda _: self.chosen.emit())
+        self.open_button = QToolButton()
+        self.open_button.setText("Open…")
+        self.open_button.setToolTip(texts.OPEN)
+        self.open_button.clicked.connect(self._ask)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo, 1)
+        layout.addWidget(self.open_button)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self.refresh)
+        self.refresh()
+
+    def disconnect_viewer(self) -> None:
+        """Stop listening to the viewer (the dock closes)."""
+        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
+            event.disconnect(self.refresh)
+        for layer in self._offered:
+            layer.events.name.disconnect(self._rename)
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen layer, or None."""
+        index = self.combo.currentIndex() - 1
+        return self._offered[index] if 0 <= index < len(self._offered) else None
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer; does nothing if it may not play the role."""
+        if layer is None:
+            self.combo.setCurrentIndex(0)
+        elif layer in self._offered:
+            self.combo.setCurrentIndex(self._offered.index(layer) + 1)
+
+    def refresh(self, event: object = None) -> None:
+        """Offer the layers there are now and keep the choice where it still exists."""
+        before = self.layer
+        for layer in self._offered:
+            layer.events.name.disconnect(self._rename)
+        self._offered = [layer for layer in self._viewer.layers if self._may_play(layer)]
+        for layer in self._offered:
+            layer.events.name.connect(self._rename)
+        after = before if before in self._offered else self._obvious()
+        with QSignalBlocker(self.combo):
+            self.combo.clear()
+            self.combo.addItems([texts.NONE, *(layer.name for layer in self._offered)])
+            self.choose(after)
+        if after is not before:
+            self.chosen.emit()
+
+    def _may_play(self, layer: Layer) -> bool:
+        if layer._type_string not in self._kinds or layer.ndim != 3:
+            return False
+        quantity = quantity_of(layer)
+        return quantity is None or quantity in self._accepts
+
+    def _obvious(self) -> Layer | None:
+        if not self._auto:
+            return None
+        fitting = (layer for layer in self._offered if quantity_of(layer) in self._accepts)
+        return next(fitting, None)
+
+    def _rename(self, event: object = None) -> None:
+        for index, layer in enumerate(self._offered, start=1):
+            self.combo.setItemText(index, layer.name)
+
+    def _ask(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, texts.OPEN, "", "NIfTI (*.nii *.nii.gz);;All files (*)"
+        )
+        if path:
+            self.file_wanted.emit(Path(path))

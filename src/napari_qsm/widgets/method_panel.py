@@ -1,0 +1,71 @@
+"""Choose a method, read what it does, set its parameters."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+
+from napari_qsm.acquisition import InputError
+from napari_qsm.widgets import texts
+from napari_qsm.widgets.parameters import ParameterForm
+from napari_qsm.workbench.session import Workbench
+
+
+class MethodPanel(QWidget):
+    """The list of methods with their summaries, and the form of the chosen one."""
+
+    refused = Signal(str)
+
+    def __init__(self, workbench: Workbench) -> None:
+        super().__init__()
+        self._workbench = workbench
+        self.combo = QComboBox()
+        self.combo.setToolTip(texts.METHOD)
+        for index, method in enumerate(workbench.methods.values()):
+            self.combo.addItem(method.label, method.key)
+            self.combo.setItemData(index, f"<p>{method.summary}</p>", Qt.ItemDataRole.ToolTipRole)
+        self.combo.setCurrentIndex(self.combo.findData(workbench.method))
+        self.reset_button = QToolButton()
+        self.reset_button.setText("↺")
+        self.reset_button.setToolTip(texts.RESET)
+        self.summary = QLabel()
+        self.summary.setWordWrap(True)
+        self.summary.setOpenExternalLinks(True)
+        self.form: ParameterForm | None = None
+
+        top = QHBoxLayout()
+        top.addWidget(self.combo, 1)
+        top.addWidget(self.reset_button)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.addLayout(top)
+        self._layout.addWidget(self.summary)
+
+        self.combo.currentIndexChanged.connect(
+            lambda _: workbench.choose_method(self.combo.currentData())
+        )
+        self.reset_button.clicked.connect(workbench.reset_parameters)
+        workbench.method_changed.connect(self.show_method)
+        self.show_method(workbench.method)
+
+    def show_method(self, key: str) -> None:
+        """Show the summary, references and parameters of a method."""
+        method = self._workbench.chosen
+        links = ", ".join(
+            f'<a href="https://doi.org/{doi}" style="color:#7aa7d8">{doi}</a>'
+            for doi in method.references
+        )
+        self.summary.setText(f"{method.summary} <span style='color:gray'>({links})</span>")
+        self.combo.setCurrentIndex(self.combo.findData(key))
+        if self.form is not None:
+            self._layout.removeWidget(self.form)
+            self.form.deleteLater()
+        self.form = ParameterForm(self._workbench.parameters)
+        self.form.changed.connect(self._set)
+        self._layout.addWidget(self.form)
+
+    def _set(self, name: str, value: object) -> None:
+        try:
+            self._workbench.set_parameter(name, value)
+        except InputError as error:
+            self.refused.emit(str(error))

@@ -1,0 +1,254 @@
+"""The *Reconstruct* dock: inputs, input check, method, run, results."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QFrame,
+    QLabel,
+    QMessageBox,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_qsm import devices
+from napari_qsm.acquisition import InputError, Maps
+from napari_qsm.io.nifti import read_volume, write_maps
+from napari_qsm.methods.registry import DEFAULT_METHOD, methods
+from napari_qsm.widgets import texts
+from napari_qsm.widgets.background import Latest, run_function, run_generator
+from napari_qsm.widgets.findings import FindingsPanel
+from napari_qsm.widgets.inputs import InputsPanel
+from napari_qsm.widgets.method_panel import MethodPanel
+from napari_qsm.widgets.results import ResultLayers
+from napari_qsm.widgets.run_panel import RunPanel, duration
+from napari_qsm.widgets.view_panel import ViewPanel
+from napari_qsm.workbench.layers import layer_data, map_layers
+from napari_qsm.workbench.session import Inputs, Result, Understanding, Workbench, understand
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_qsm.workbench.job import Progress
+
+
+class ReconstructWidget(QWidget):
+    """Controller of the dock: connects its panels with the workbench and the viewer.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        The viewer whose layers are inputs and which shows the results.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.workbench = Workbench(methods(), DEFAULT_METHOD)
+        self.inputs = InputsPanel(napari_viewer, self.workbench)
+        self.findings = FindingsPanel()
+        self.method = MethodPanel(self.workbench)
+        self.run = RunPanel()
+        self.view = ViewPanel(napari_viewer)
+        self.results: list[Result] = []
+        self._layers = ResultLayers(napari_viewer)
+        self._understanding = Latest(self._failed)
+        self._title = ""
+        self._lay_out()
+        self._connect()
+        self.inputs.choose()
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setSpacing(6)
+        for title, panel in (
+            ("Input", self.inputs),
+            ("Input check", self.findings),
+            ("Method", self.method),
+            ("Run", self.run),
+            ("View", self.view),
+        ):
+            heading = QLabel(f"<b>{title}</b>")
+            column.addWidget(heading)
+            column.addWidget(panel)
+        column.addStretch(1)
+        notice = QLabel(texts.RESEARCH_USE)
+        notice.setStyleSheet("color: gray")
+        column.addWidget(notice)
+        scroll = QScrollArea()
+        scroll.setWidget(inner)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scroll)
+        self.setMinimumWidth(400)
+
+    def _connect(self) -> None:
+        bench = self.workbench
+        bench.inputs_changed.connect(self._check_inputs)
+        bench.understood.connect(self._show_understanding)
+        bench.method_changed.connect(self._show_ready)
+        bench.running_changed.connect(self.run.show_running)
+        bench.result_added.connect(self._add_result)
+        self.run.run_wanted.connect(self.start)
+        self.run.cancel_wanted.connect(self.cancel)
+        self.run.preview_toggled.connect(self._set_preview)
+        self.view.save_wanted.connect(self._ask_and_save)
+        self.inputs.open_failed.connect(show_error)
+        self.method.refused.connect(show_error)
+        for role, choice in self.inputs.roles.items():
+            choice.file_wanted.connect(lambda path, role=role: self.open_file(path, role))
+        if (app := QApplication.instance()) is not None:
+            app.aboutToQuit.connect(self.cancel)
+
+    # -- inputs -----------------------------------------------------------------------------
+
+    def _check_inputs(self, inputs: Inputs) -> None:
+        self._understanding.submit(
+            lambda: understand(inputs), lambda outcome: self.workbench.accept(outcome, inputs)
+        )
+
+    def _show_understanding(self, understanding: Understanding) -> None:
+        self.inputs.show_understanding(understanding)
+        empty = (
+            "Nothing suspicious found."
+            if understanding.acquisition
+            else "Open a local field, or File ▸ Open Sample ▸ QSM."
+        )
+        self.findings.show_findings(understanding.findings, empty=empty)
+        self._show_ready()
+
+    def _show_ready(self, _: object = None) -> None:
+        self.run.show_ready(self.workbench.reason_not_to_run())
+
+    def open_file(self, path: Path, role: str) -> None:
+        """Read a file in the background, show it, and choose it for `role`."""
+        choice = self.inputs.roles[role]
+
+        def read() -> Any:
+            return layer_data(read_volume(path), choice.accepts[0], path.name.split(".nii")[0])
+
+        def show(data: Any) -> None:
+            choice.choose(self._layers.add(data))
+
+        run_function(read, on_done=show, on_error=self._failed)
+
+    # -- running ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reconstruct with the present choices."""
+        if self.workbench.job is not None or self.workbench.reason_not_to_run():
+            return
+        try:
+            device = devices.choose(self.run.device.currentText())
+        except InputError as error:
+            self._failed(error)
+            return
+        job, self._title = self.workbench.start(device)
+        job.wants_preview = self.run.preview.isChecked()
+        title = self._title
+
+        def work() -> Any:
+            maps = yield from job.run()
+            # Windows and ranges need a look at all voxels, which is no work for the main thread.
+            return maps, list(map_layers(maps, title)) if maps is not None else []
+
+        run_generator(
+            work, on_step=self._progressed, on_done=self._finished, on_error=self._failed_run
+        )
+
+    def cancel(self) -> None:
+        """Ask the running job to stop."""
+        if self.workbench.job is not None:
+            self.workbench.job.cancel()
+
+    def _set_preview(self, on: bool) -> None:
+        if self.workbench.job is not None:
+            self.workbench.job.wants_preview = on
+
+    def _progressed(self, progress: Progress) -> None:
+        self.run.show_progress(progress)
+        if progress.preview is not None and self.workbench.understanding.acquisition is not None:
+            grid = self.workbench.understanding.acquisition.grid
+            self._layers.show_preview(progress.preview, grid, self._title)
+
+    def _finished(self, outcome: tuple[Maps | None, list[Any]]) -> None:
+        maps, layers = outcome
+        if maps is None:
+            self._layers.drop_preview()
+        self.workbench.finish(self._title, maps)
+        self._show_ready()
+        if maps is None:
+            self.run.show_outcome("Cancelled.")
+            return
+        if len(self.results) == 1:
+            self.view.grid.setChecked(True)
+        self._layers.show(layers)
+        provenance = maps.provenance
+        self.run.show_outcome(
+            f"{self._title}: done in {duration(provenance.seconds)} on {provenance.device}. "
+            + " ".join(n for n in provenance.notes if "NRMSE" in n)
+        )
+
+    def _failed_run(self, error: Exception) -> None:
+        self._layers.drop_preview()
+        self.workbench.finish(self._title, None)
+        self._show_ready()
+        self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # The frames of the traceback hold the tensors of the failed job.
+        traceback.clear_frames(error.__traceback__)
+        text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        self.run.show_outcome(text)
+        show_error(text)
+
+    # -- results ----------------------------------------------------------------------------
+
+    def _add_result(self, result: Result) -> None:
+        self.results.append(result)
+        self.view.save.setEnabled(True)
+
+    def _ask_and_save(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, texts.SAVE)
+        if folder:
+            self.save(Path(folder))
+
+    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Save the newest result to `folder`; asks before it replaces anything."""
+        result = self.results[-1]
+        stem = "".join(c if c.isalnum() else "-" for c in result.title).strip("-").lower()
+
+        def failed(error: Exception) -> None:
+            if isinstance(error, InputError) and not overwrite and "exists" in str(error):
+                question = f"{error}\n\nReplace what is there?"
+                if QMessageBox.question(self, texts.TITLE, question) == (
+                    QMessageBox.StandardButton.Yes
+                ):
+                    self.save(folder, overwrite=True)
+                return
+            self._failed(error)
+
+        run_function(
+            lambda: write_maps(result.maps, folder, stem=stem, overwrite=overwrite),
+            on_done=lambda paths: show_info(f"Saved {len(paths)} files to {folder}."),
+            on_error=failed,
+        )
+
+    def shut_down(self) -> None:
+        """Stop the job and stop listening (the dock or the window closes)."""
+        self.cancel()
+        self._understanding.clear()
+        self.inputs.disconnect_viewer()
+        self.view.disconnect_viewer()

@@ -1,0 +1,102 @@
+"""Run, watch, cancel."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_qsm import devices
+from napari_qsm.widgets import texts
+from napari_qsm.workbench.job import Progress
+
+
+class RunPanel(QWidget):
+    """Device, preview switch, the button that is Run or Cancel, and the progress below it."""
+
+    run_wanted = Signal()
+    cancel_wanted = Signal()
+    preview_toggled = Signal(bool)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device = QComboBox()
+        self.device.addItems(["auto", *devices.available()])
+        self.device.setToolTip(texts.DEVICE)
+        self.preview = QCheckBox("Live preview")
+        self.preview.setChecked(True)
+        self.preview.setToolTip(texts.PREVIEW)
+        self.preview.toggled.connect(self.preview_toggled)
+        self.button = QPushButton(texts.RUN)
+        self.button.setMinimumHeight(32)
+        self.button.clicked.connect(self._clicked)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1000)
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(8)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setMinimumHeight(self.status.fontMetrics().height() * 2)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._running = False
+
+        top = QHBoxLayout()
+        top.addWidget(QLabel("Device"))
+        top.addWidget(self.device)
+        top.addStretch(1)
+        top.addWidget(self.preview)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(top)
+        layout.addWidget(self.button)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+
+    def _clicked(self) -> None:
+        if self._running:
+            self.button.setEnabled(False)  # one press is enough; the job stops at its next step
+            self.status.setText("Cancelling …")
+            self.cancel_wanted.emit()
+        else:
+            self.run_wanted.emit()
+
+    def show_ready(self, reason: str) -> None:
+        """Enable Run, or say why it is disabled."""
+        if not self._running:
+            self.button.setEnabled(not reason)
+            self.button.setToolTip(reason)
+            self.status.setText(reason)
+
+    def show_running(self, running: bool) -> None:
+        """Turn Run into Cancel and back."""
+        self._running = running
+        self.button.setEnabled(True)
+        self.button.setText(texts.CANCEL if running else texts.RUN)
+        self.button.setToolTip("")
+        self.device.setEnabled(not running)
+        self.bar.setValue(0)
+
+    def show_progress(self, progress: Progress) -> None:
+        """Show how far the job is and how long it will still take."""
+        self.bar.setValue(round(1000 * progress.fraction))
+        if self.button.isEnabled():
+            left = "" if progress.remaining is None else f" · {duration(progress.remaining)} left"
+            self.status.setText(f"{progress.message}{left}")
+
+    def show_outcome(self, text: str) -> None:
+        """Say how the job ended."""
+        self.status.setText(text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``4 s``, ``2 min 10 s``."""
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"

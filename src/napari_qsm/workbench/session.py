@@ -1,0 +1,251 @@
+"""What the user has chosen and what came of it; evented, and free of Qt and napari.
+
+Views observe the signals and call the verbs. Anything slow (`understand`, a job's `run`) is a
+function the caller runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from psygnal import Signal
+
+from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity, Volume
+from napari_qsm.evaluation.metrics import error_map, nrmse
+from napari_qsm.methods.registry import Method, Parameters, Reconstruction, Step
+from napari_qsm.physics.units import FieldUnit
+from napari_qsm.preparation.assemble import assemble
+from napari_qsm.preparation.checks import Finding, inspect
+from napari_qsm.workbench.job import Job
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The volumes and constants chosen for the next reconstruction.
+
+    Parameters
+    ----------
+    field, mask, magnitude : Volume, optional
+        As loaded; `field` in any unit.
+    reference : Volume, optional
+        A chi map in ppm to compare results with.
+    unit : FieldUnit, optional
+        Unit of the field if the user states it; None trusts the file.
+    field_strength, echo_time, b0_direction : optional
+        The user's corrections, in T, s and voxel axes; None keeps what the files say.
+    """
+
+    field: Volume | None = None
+    mask: Volume | None = None
+    magnitude: Volume | None = None
+    reference: Volume | None = None
+    unit: FieldUnit | None = None
+    field_strength: float | None = None
+    echo_time: float | None = None
+    b0_direction: tuple[float, float, float] | None = None
+
+    def acquisition(self) -> Acquisition:
+        """Assemble the acquisition these choices describe.
+
+        Raises
+        ------
+        InputError
+            If they do not make sense; the sentence says why.
+        """
+        if self.field is None:
+            raise InputError("No local field is chosen; open one or choose a layer.")
+        return assemble(
+            self.field,
+            self.mask,
+            self.magnitude,
+            unit=self.unit,
+            field_strength=self.field_strength,
+            echo_time=self.echo_time,
+            b0_direction=self.b0_direction,
+        )
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """What the program made of the inputs.
+
+    Parameters
+    ----------
+    acquisition : Acquisition, optional
+        None if the inputs are unusable.
+    findings : tuple[Finding, ...]
+        What is wrong, suspicious or assumed.
+    """
+
+    acquisition: Acquisition | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def understand(inputs: Inputs) -> Understanding:
+    """Assemble and inspect the inputs; takes up to a second on a large volume."""
+    if inputs.field is None:
+        return Understanding()
+    try:
+        acquisition = inputs.acquisition()
+        if inputs.reference is not None:
+            _same_place(acquisition, inputs.reference)
+    except InputError as error:
+        return Understanding(None, (Finding("error", str(error)),))
+    return Understanding(acquisition, inspect(acquisition))
+
+
+def _same_place(acquisition: Acquisition, reference: Volume) -> None:
+    if mismatch := acquisition.grid.mismatch(reference.grid):
+        raise InputError(
+            f"The reference {mismatch}; choose a susceptibility map on the grid of the field."
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Maps a method made, with a name that tells them from the others.
+
+    Parameters
+    ----------
+    title : str
+        Method, parameters that differ from the defaults, running number.
+    maps : Maps
+        The maps.
+    """
+
+    title: str
+    maps: Maps
+
+
+@dataclass
+class Workbench:
+    """The session: chosen inputs, method, parameters and device, and the running job.
+
+    Attributes
+    ----------
+    inputs_changed, understood, method_changed, running_changed, result_added : Signal
+        Emitted after the state has changed, with the new `Inputs`, `Understanding`, method key,
+        whether a job runs, and the `Result`.
+    """
+
+    methods: Mapping[str, Method[Any]]
+    method: str
+    device: str = "auto"
+    inputs: Inputs = field(default_factory=Inputs)
+    understanding: Understanding = field(default_factory=Understanding)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    job: Job | None = None
+    runs: int = 0
+
+    inputs_changed = Signal(Inputs)
+    understood = Signal(Understanding)
+    method_changed = Signal(str)
+    running_changed = Signal(bool)
+    result_added = Signal(Result)
+
+    @property
+    def chosen(self) -> Method[Any]:
+        """The chosen method."""
+        return self.methods[self.method]
+
+    def choose_inputs(self, **changes: Any) -> None:
+        """Replace some inputs; what was understood is void until `accept` is called."""
+        self.inputs = replace(self.inputs, **changes)
+        self.inputs_changed.emit(self.inputs)
+
+    def accept(self, understanding: Understanding, of: Inputs) -> None:
+        """Take the outcome of `understand(of)`, unless the inputs have changed since."""
+        if of is self.inputs:
+            self.understanding = understanding
+            self.understood.emit(understanding)
+
+    def choose_method(self, key: str) -> None:
+        """Choose another method; every method remembers its own settings."""
+        self.method = key
+        self.method_changed.emit(key)
+
+    def set_parameter(self, name: str, value: Any) -> None:
+        """Change one parameter of the chosen method.
+
+        Raises
+        ------
+        InputError
+            If the value is out of range; the old one stays.
+        """
+        changed = {**self.settings.get(self.method, {}), name: value}
+        self.chosen.with_settings(changed)
+        self.settings[self.method] = changed
+
+    def reset_parameters(self) -> None:
+        """Give the chosen method its shipped parameters back."""
+        self.settings.pop(self.method, None)
+        self.method_changed.emit(self.method)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Parameters of the chosen method as they stand."""
+        chosen: Parameters = self.chosen.with_settings(self.settings.get(self.method, {}))
+        return chosen
+
+    def reason_not_to_run(self) -> str:
+        """Say why nothing can be run now; empty when something can."""
+        if self.inputs.field is None:
+            return "Choose a local field to begin."
+        errors = [f.text for f in self.understanding.findings if f.severity == "error"]
+        if errors:
+            return errors[0]
+        if self.understanding.acquisition is None:
+            return "Checking the input …"
+        if missing := self.chosen.missing(self.understanding.acquisition):
+            return f"{self.chosen.label} needs a {missing[0].label}; choose one."
+        return ""
+
+    def start(self, device: torch.device) -> tuple[Job, str]:
+        """Make the job for the present choices, and the title its result will carry.
+
+        The inputs are assembled anew inside the job, so that a mask painted a moment ago counts.
+        """
+        self.runs += 1
+        inputs, method, parameters = self.inputs, self.chosen, self.parameters
+        self.job = Job(lambda: _reconstruct(inputs, method, parameters, device))
+        self.running_changed.emit(True)
+        return self.job, f"{method.label}{_difference(parameters)} #{self.runs}"
+
+    def finish(self, title: str, maps: Maps | None) -> None:
+        """Take the outcome of the running job: maps, or None if it was cancelled or failed."""
+        self.job = None
+        self.running_changed.emit(False)
+        if maps is not None:
+            self.result_added.emit(Result(title, maps))
+
+
+def _difference(parameters: Parameters) -> str:
+    """Name the parameters that are not at their shipped value, for a layer's name."""
+    shipped = type(parameters)().model_dump(by_alias=True)
+    changed = {k: v for k, v in parameters.model_dump(by_alias=True).items() if v != shipped[k]}
+    parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items()]
+    return f" {', '.join(parts)}" if parts else ""
+
+
+def _reconstruct(
+    inputs: Inputs, method: Method[Any], parameters: Parameters, device: torch.device
+) -> Reconstruction:
+    yield Step(0.0, "Checking the input")
+    acquisition = inputs.acquisition()
+    maps: Maps = yield from method(acquisition, parameters, device)
+    extra: dict[Quantity, Any] = {}
+    notes: tuple[str, ...] = ()
+    if inputs.mask is None:  # the mask that was derived must be seen
+        extra[Quantity.MASK] = acquisition.mask
+    if inputs.reference is not None:
+        yield Step(1.0, "Comparing with the reference")
+        _same_place(acquisition, inputs.reference)
+        chi, truth = maps[Quantity.CHI], inputs.reference.data
+        extra[Quantity.ERROR] = error_map(chi, truth, acquisition.mask)
+        error = nrmse(chi, truth, acquisition.mask)
+        notes = (f"NRMSE to '{inputs.reference.source}' is {error:.1f} % (means removed).",)
+    provenance = replace(maps.provenance, notes=(*maps.provenance.notes, *notes))
+    return replace(maps, volumes={**maps.volumes, **extra}, provenance=provenance)
