@@ -1,0 +1,1 @@
+"""What networks learn from: digital heads with a known susceptibility, and their simulation."""
