@@ -10,18 +10,16 @@ import gzip
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Grid, InputError, Maps, Quantity, Volume
 from napari_qsm.io.nifti_file import GEOMETRY, HEADERS, NiftiFile
 from napari_qsm.io.sidecar import read_sidecar, sidecar_path, write_sidecar
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -62,14 +60,11 @@ def read_volume(path: str | Path) -> Volume:
         raise InputError(f"{path.name}: {error}") from None
     if sidecar.b0_direction is None:
         file.notes += [file.doubt] if file.doubt else []
-    else:
-        stated = grid.with_b0(sidecar.b0_direction)
-        if _angle(stated, grid) > 0.1:
-            file.notes.append(
-                f"B0 was taken from {sidecar.name}, {_angle(stated, grid):.1f} degrees from what "
-                "the affine says"
-            )
+    elif (angle := _angle(stated := grid.with_b0(sidecar.b0_direction), grid)) > 1e-4:
         grid = stated
+        file.notes.append(
+            f"B0 was taken from {sidecar.name}, {angle:.3g} degrees from what the affine says"
+        )
     return Volume(
         data=values,
         grid=grid,
@@ -83,7 +78,7 @@ def read_volume(path: str | Path) -> Volume:
 
 def orientation(grid: Grid) -> str:
     """Return the anatomical directions in which the stored axes run, such as ``RAS``."""
-    codes = nib.aff2axcodes(grid.affine)  # type: ignore[no-untyped-call]
+    codes = nib.aff2axcodes(grid.affine)
     return "".join(str(code) for code in codes)
 
 
@@ -130,8 +125,10 @@ def targets_of(
     Raises
     ------
     InputError
-        If one of the files or sidecars exists and must not be overwritten.
+        If one of the files or sidecars exists and must not be overwritten, or the stem is no name.
     """
+    if {"/", "\\", "\0"} & set(stem):
+        raise InputError(f"The stem '{stem}' is no part of a file name; leave out the folders.")
     begin = f"{stem}_" if stem else ""
     targets = {q: Path(folder) / f"{begin}{q.suffix}.nii.gz" for q in quantities}
     _refuse_existing([p for t in targets.values() for p in (t, sidecar_path(t))], overwrite)

@@ -6,16 +6,14 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from napari_qsm.acquisition import InputError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """Header classes by the number with which their files begin."""
@@ -214,7 +212,7 @@ class NiftiFile:
     def _dtype(self) -> np.dtype[Any]:
         try:
             dtype: np.dtype[Any] = np.dtype(self._header.get_data_dtype())
-        except HeaderDataError:
+        except (HeaderDataError, KeyError):
             raise InputError(
                 f"The header of {self.name} states the unknown data type "
                 f"{int(self._header['datatype'])}; the file is damaged, so export it again."

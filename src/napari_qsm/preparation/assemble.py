@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity, Volume
 from napari_qsm.physics.units import FieldUnit, ppm_per_unit
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 T = TypeVar("T")
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.preparation.assemble import TYPICAL_SPREAD, spread
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Severity = Literal["error", "warning", "note"]
 
