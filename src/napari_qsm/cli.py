@@ -134,6 +134,18 @@ def view(files: Annotated[list[Path], typer.Argument(help="NIfTI files to open."
 
 
 @app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where maps and a picture go, unattended.")
+    ] = Path("demo-output"),
+) -> None:
+    """Show the program at work on a digital head with a haemorrhage."""
+    from napari_qsm.widgets.demo import run_demo
+
+    raise typer.Exit(run_demo(output))
+
+
+@app.command()
 def reconstruct(
     field: Annotated[Path, typer.Argument(help="Local field, a .nii or .nii.gz file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps.")],

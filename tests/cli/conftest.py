@@ -21,7 +21,7 @@ class ToyParameters(Parameters):
     rounds: int = parameter(2, "How often.", low=1, high=9)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def toy() -> Iterator[None]:
     @method(
         key="toy",

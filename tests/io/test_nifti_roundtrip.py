@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_qsm.acquisition import Grid, InputError, Maps, Provenance, Quantity
-from napari_qsm.io.nifti import orientation, read_volume, write_maps, write_volume
+from napari_qsm.io.nifti import orientation, read_volume, targets_of, write_maps, write_volume
 
 SHAPE = (4, 5, 6)
 SIZES = np.array([0.7, 0.9, 2.1])
@@ -217,6 +217,13 @@ def test_a_failure_half_way_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left"):
         write_maps(maps_of(Grid(SHAPE, affine_of(np.eye(3)))), tmp_path / "new" / "deep")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["file", "file/deeper"])
+def test_a_folder_that_is_a_file_is_refused_before_any_work(tmp_path, folder):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="no folder that can be written to"):
+        targets_of([Quantity.CHI], tmp_path / folder)
 
 
 def test_a_map_of_another_shape_is_not_written(tmp_path):

@@ -239,7 +239,7 @@ def test_the_sidecars_b0_direction_wins_with_a_note(tmp_path):
     ("text", "words"),
     [
         ("{", "not valid JSON"),
-        ("[1, 2]", "holds a list"),
+        ("[1, 2]", "holds no keys"),
         ('{"EchoTime": "abc"}', 'EchoTime "abc"'),
         ('{"EchoTime": -0.02}', "seconds"),
         ('{"EchoTime": 20}', "at most 1"),

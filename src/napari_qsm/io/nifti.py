@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,17 @@ def targets_of(
     Raises
     ------
     InputError
-        If one of the files or sidecars exists and must not be overwritten, or the stem is no name.
+        If one of the files or sidecars exists and must not be overwritten, the stem is no name, or
+        the folder cannot be written to.
     """
     if {"/", "\\", "\0"} & set(stem):
         raise InputError(f"The stem '{stem}' is no part of a file name; leave out the folders.")
+    folder = Path(folder)
+    standing = next((f for f in (folder, *folder.absolute().parents) if f.exists()), folder)
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        raise InputError(f"{standing} is no folder that can be written to; choose another.")
     begin = f"{stem}_" if stem else ""
-    targets = {q: Path(folder) / f"{begin}{q.suffix}.nii.gz" for q in quantities}
+    targets = {q: folder / f"{begin}{q.suffix}.nii.gz" for q in quantities}
     _refuse_existing([p for t in targets.values() for p in (t, sidecar_path(t))], overwrite)
     return targets
 

@@ -253,7 +253,7 @@ class NiftiFile:
 def _bytes(path: Path) -> bytes:
     """Return the unpacked content of a file, or say why there is none."""
     if path.is_dir():
-        raise InputError(f"{path.name} is a folder; choose a .nii or .nii.gz file inside it.")
+        raise InputError(f"{path} is a folder; choose a .nii or .nii.gz file inside it.")
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

@@ -90,8 +90,8 @@ def _json_object(path: Path) -> Mapping[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise InputError(
-            f"The sidecar {path.name} holds a {type(content).__name__} where a JSON object was "
-            "expected; repair it or move it away."
+            f"The sidecar {path.name} holds no keys where a JSON object {{...}} was expected; "
+            "repair it or move it away."
         )
     return content
 

@@ -129,8 +129,7 @@ def _grid(field: Volume, b0_direction: ArrayLike | None, notes: list[str]) -> Gr
 def _refuse_misfit(name: str, field: Volume, other: Volume) -> None:
     if trouble := field.grid.mismatch(other.grid):
         raise InputError(
-            f"The {name} {trouble} by the field; choose a {name} of the same acquisition or "
-            "resample it."
+            f"The {name} {trouble}; choose a {name} of the field's acquisition or resample it."
         )
 
 
@@ -253,7 +252,7 @@ def _factor(unit: FieldUnit, constants: Acquisition) -> float:
             echo_time=times[0] if times else None,
         )
     except ValueError as error:
-        raise InputError(f"{str(error).rstrip('.')}; state it.") from None
+        raise InputError(str(error)) from None
 
 
 def _refuse_unit(

@@ -56,7 +56,9 @@ def inspect(acquisition: Acquisition) -> tuple[Finding, ...]:
     if Quantity.MAGNITUDE in acquisition:
         found += _magnitude(acquisition[Quantity.MAGNITUDE], acquisition.mask)
     if acquisition.field_strength is None:
-        found.append(_note("B0 is not known, so methods that work on the phase assume 3 T."))
+        found.append(
+            _note("B0 is not known; methods that work on the phase choose a scale themselves.")
+        )
     found += [_note(text) for text in acquisition.notes]
     order: tuple[Severity, ...] = ("error", "warning", "note")
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
@@ -178,11 +180,14 @@ def _field(field: NDArray[np.float32], mask: NDArray[np.bool_]) -> Iterator[Find
 def _jumps(field: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
     """Count neighbours inside the mask that differ by more than 80 % of the field's range.
 
-    Wrapping makes surfaces of such pairs; a single strong source makes a few. Fewer than 1 in
-    10 000 pairs count as none.
+    Wrapping makes surfaces of such pairs in a field that fills its range; a strong source makes a
+    few in a field that is narrow elsewhere. Fewer than 1 in 10 000 pairs count as none.
     """
     values = field[mask]
-    limit = 0.8 * float(values.max() - values.min())
+    span = float(values.max() - values.min())
+    if spread(values) < 0.05 * span:
+        return 0
+    limit = 0.8 * span
     jumps = pairs = 0
     for axis in range(3):
         count = field.shape[axis]
