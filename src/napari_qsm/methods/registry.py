@@ -34,7 +34,7 @@ from napari_qsm.acquisition import (
 class Parameters(BaseModel):
     """Base of every method's parameters: immutable, complete, nothing unknown accepted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 P = TypeVar("P", bound=Parameters)
@@ -48,6 +48,7 @@ def parameter(
     high: float | None = None,
     unit: str = "",
     log: bool = False,
+    alias: str | None = None,
 ) -> Any:
     """Declare one field of a `Parameters` model.
 
@@ -63,9 +64,17 @@ def parameter(
         Unit of the value, empty if it has none.
     log : bool
         Whether a control should move on a logarithmic scale.
+    alias : str, optional
+        A second name the value may be set by, such as ``lambda``, which no Python field can have.
+        What is stored and shown is always the field's own name.
     """
     return Field(
-        default, ge=low, le=high, description=help, json_schema_extra={"unit": unit, "log": log}
+        default,
+        ge=low,
+        le=high,
+        description=help,
+        validation_alias=alias,
+        json_schema_extra={"unit": unit, "log": log},
     )
 
 

@@ -79,3 +79,14 @@ def frequencies(
     z = z[: shape[2] // 2 + 1].abs()  # rfftn's sign for the Nyquist frequency of an even axis
     kx, ky, kz = (k.to(dtype=dtype, device=device) for k in (x, y, z))
     return kx[:, None, None], ky[None, :, None], kz[None, None, :]
+
+
+def mean_over_spectrum(symbol: Tensor, shape: Sequence[int]) -> float:
+    """Mean of a real symbol over the full grid of `shape`, given on its half grid.
+
+    Every plane of the half grid stands for two, except those that are their own mirror image.
+    """
+    total = 2 * symbol.sum() - symbol[..., 0].sum()
+    if shape[2] % 2 == 0:
+        total = total - symbol[..., -1].sum()
+    return float(total) / math.prod(shape)

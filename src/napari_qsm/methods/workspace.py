@@ -1,0 +1,267 @@
+"""What every dipole inversion shares: from an acquisition to tensors, and back to maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_qsm.acquisition import (
+    Acquisition,
+    FloatArray,
+    InputError,
+    Maps,
+    Provenance,
+    Quantity,
+)
+from napari_qsm.methods.registry import Step
+from napari_qsm.physics import fourier
+from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.solvers.iteration import Iterate, Iterates, until_converged
+
+PADDING = 1.25
+"""Room around the mask's bounding box, as a factor on each side.
+
+The k-space kernel is periodic, so the field of one side of the head would reach the other."""
+
+SINGLE_THREAD_VOXELS = 1_000_000
+"""Up to this size one thread is used: a second one gains little and, when another program is
+busy, every operation waits for it."""
+
+
+@dataclass(frozen=True)
+class _Lattice:
+    shape: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
+    b0_direction: tuple[float, float, float]
+
+
+class Workspace:
+    """The inversion problem of one acquisition, on one device; a context manager.
+
+    The volume is cropped to the mask's bounding box, which leaves a third of the voxels of a
+    typical head, and zero-padded at its far ends to a smooth size `PADDING` times as long.
+    Entering it chooses the number of threads, leaving it restores that and frees everything, also
+    for `Step`s that somebody kept.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        With a local field in ppm.
+    device : torch.device
+        Where to work.
+    label : str
+        Name of the method, for messages.
+    padding : float
+        See `PADDING`.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        device: torch.device,
+        label: str,
+        *,
+        padding: float = PADDING,
+    ) -> None:
+        grid = acquisition.grid
+        self._acquisition = acquisition
+        self.device = device
+        self._label = label
+        self._box = bounding_box(acquisition.mask)
+        self._estimate: Callable[[], Tensor] | None = None
+        self._fraction = 0.0
+        self.notes: list[str] = []
+        shape = fourier.smooth_shape([s.stop - s.start for s in self._box], padding)
+        lattice = _Lattice(shape, grid.voxel_size, grid.b0_direction)
+        self.dipole = DipoleConvolution(lattice, padded_shape=shape, device=device)
+        self.voxel_size = grid.voxel_size
+
+    def __enter__(self) -> Self:
+        self._threads = torch.get_num_threads()
+        if self.device.type == "cpu" and math.prod(self.shape) <= SINGLE_THREAD_VOXELS:
+            torch.set_num_threads(1)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        torch.set_num_threads(self._threads)
+        self._estimate = None
+        del self.dipole, self._acquisition
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the padded volumes."""
+        return self.dipole.shape
+
+    def place(self, values: NDArray[Any]) -> Tensor:
+        """Bring a volume of the acquisition to the device: masked, cropped, padded, float32."""
+        padded = torch.zeros(self.shape, device=self.device)
+        inside = np.where(self._mask, values[self._box], 0).astype(np.float32, copy=False)
+        padded[tuple(slice(0, n) for n in inside.shape)] = torch.from_numpy(inside)
+        return padded
+
+    @property
+    def _mask(self) -> NDArray[np.bool_]:
+        return self._acquisition.mask[self._box]
+
+    def field(self) -> Tensor:
+        """Return the local field in ppm, zero outside the mask."""
+        return self.place(self._acquisition[Quantity.LOCAL_FIELD])
+
+    def weights(self, *, magnitude: bool) -> Tensor:
+        """Squared data weights: the mask, or the squared magnitude in it with a mean of 1.
+
+        Echoes are combined by their sum of squares. Values above the 99th percentile are clipped:
+        a few bright vessels must not decide how much everything else counts.
+
+        Raises
+        ------
+        InputError
+            If the magnitude is zero everywhere in the mask.
+        """
+        mask = self._acquisition.mask
+        if not magnitude:
+            return self.place(mask)
+        signal = self._acquisition[Quantity.MAGNITUDE].astype(np.float32)
+        power = np.square(signal).reshape(*signal.shape[:3], -1).sum(-1)
+        power = np.minimum(power, np.percentile(power[mask], 99))
+        if not (mean := float(power[mask].mean(dtype=np.float64))) > 0:
+            raise InputError(
+                "The magnitude is zero in the whole mask; choose another magnitude or run without "
+                "weights."
+            )
+        return self.place(power / mean)
+
+    def step(
+        self,
+        fraction: float,
+        message: str,
+        estimate: Callable[[], Tensor] | None = None,
+        **values: float,
+    ) -> Step:
+        """Return a sign of life whose preview is `estimate`; its fraction never goes back."""
+        self._estimate = estimate
+        self._fraction = max(self._fraction, min(fraction, 1.0))
+        preview = None if estimate is None else self._preview
+        return Step(self._fraction, f"{self._label}: {message}", preview, values)
+
+    def _preview(self) -> FloatArray:
+        if self._estimate is None:
+            raise RuntimeError("This preview has expired; take it before the run goes on.")
+        return self._restore(self._referenced(self._estimate())[0])
+
+    def filtered(self, symbol: Callable[[], Tensor]) -> Generator[Step, None, Tensor]:
+        """Apply a Fourier filter to the field, in pieces; for closed-form methods."""
+        yield self.step(0.0, "transforming the field")
+        transform = fourier.spectrum(self.field())
+        yield self.step(0.4, "filtering")
+        transform.mul_(symbol())
+        yield self.step(0.6, "transforming back")
+        estimate = fourier.volume(transform, self.shape)
+        yield self.step(0.9, "done", lambda: estimate)
+        return estimate
+
+    def follow(
+        self,
+        iterates: Iterates,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        view: Callable[[Tensor], Tensor] = lambda estimate: estimate,
+    ) -> Generator[Step, None, Tensor]:
+        """Run a solver until it converges; `view` turns its variable into susceptibility.
+
+        The fraction is the larger of two honest guesses: iterations done of those allowed, and
+        how far the change has come from 1 to the tolerance on a logarithmic scale.
+        """
+        running = until_converged(iterates, tolerance=tolerance, max_iterations=max_iterations)
+        last = yield from self._report(running, tolerance, max_iterations, view)
+        if last.change > tolerance:
+            self.notes.append(
+                f"Stopped after {last.iteration} iterations at a relative change of "
+                f"{last.change:.1e}; the tolerance of {tolerance:.0e} was not reached."
+            )
+        else:
+            self.notes.append(f"Converged in {last.iteration} iterations.")
+        return view(last.estimate)
+
+    def _report(
+        self,
+        running: Generator[Iterate, None, Iterate],
+        tolerance: float,
+        max_iterations: int,
+        view: Callable[[Tensor], Tensor],
+    ) -> Generator[Step, None, Iterate]:
+        while True:
+            try:
+                now = next(running)
+            except StopIteration as done:
+                last: Iterate = done.value
+                return last
+            reached = math.log(min(1.0, max(now.change, 1e-30))) / math.log(tolerance)
+            yield self.step(
+                0.98 * max(now.iteration / max_iterations, min(1.0, reached)),
+                f"iteration {now.iteration} of at most {max_iterations}, change {now.change:.1e}",
+                lambda estimate=now.estimate: view(estimate),  # type: ignore[misc]
+                change=now.change,
+                iteration=now.iteration,
+            )
+
+    def finish(self, estimate: Tensor) -> Maps:
+        """Return the maps of an `estimate` (ppm, padded): susceptibility and residual field.
+
+        The susceptibility is referenced to its mean in the mask, since a constant makes no field.
+        The residual ``D chi - f`` is that of the estimate as the method made it, before it is set
+        to zero outside the mask.
+        """
+        residual = self.dipole(estimate).sub_(self.field())
+        referenced, mean = self._referenced(estimate)
+        notes = (
+            *self.notes,
+            f"Susceptibility is relative to its mean in the mask ({mean:+.4f} ppm was subtracted).",
+        )
+        return Maps(
+            self._acquisition.grid,
+            {
+                Quantity.CHI: self._restore(referenced),
+                Quantity.RESIDUAL: self._restore(residual),
+            },
+            Provenance(notes=notes),
+        )
+
+    def _referenced(self, estimate: Tensor) -> tuple[Tensor, float]:
+        mask = torch.from_numpy(self._mask.copy()).to(self.device)
+        mean = float(fourier.crop(estimate, mask.shape)[mask].mean())
+        return estimate - mean, mean
+
+    def _restore(self, padded: Tensor) -> FloatArray:
+        """Bring a padded tensor back to the acquisition's grid, zero outside the mask."""
+        volume = np.zeros(self._acquisition.grid.shape, dtype=np.float32)
+        inside = fourier.crop(padded, self._mask.shape).cpu().numpy()
+        volume[self._box] = np.where(self._mask, inside, 0)
+        return volume
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Smallest box that holds every voxel of a non-empty `mask`."""
+    extents = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        occupied = np.flatnonzero(mask.any(axis=others))
+        extents.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    x, y, z = extents
+    return x, y, z

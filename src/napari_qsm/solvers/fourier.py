@@ -1,0 +1,118 @@
+"""The quadratic step of an ADMM whose operators are diagonal in Fourier space.
+
+Both classes are called with the right-hand side that the split of the prior pulls with and
+return the new estimate, pausing between transforms. All symbols live on the half grid of
+``torch.fft.rfftn``; volumes are real (X, Y, Z).
+"""
+
+import torch
+from torch import Tensor
+
+from napari_qsm.solvers.iteration import Pieces
+
+
+def scale_spectrum(spectrum: Tensor, symbol: Tensor) -> Tensor:
+    """Multiply a complex `spectrum` by a real `symbol` in place, without a complex copy of it."""
+    torch.view_as_real(spectrum).mul_(symbol.unsqueeze(-1))
+    return spectrum
+
+
+def _volume_into(out: Tensor, transform: Tensor) -> Tensor:
+    """Transform back into the memory of `out`."""
+    volume: Tensor = torch.fft.irfftn(transform, s=out.shape, out=out)
+    return volume
+
+
+class QuadraticStep:
+    """Minimise ``1/2 |A x - f|^2 + penalty/2 |G x - s|^2`` over x, given ``G.H s``.
+
+    In Fourier space ``x = (penalty F G.H s + A F f) / (A^2 + penalty E2)``; x(0) = 0.
+
+    Parameters
+    ----------
+    data : Tensor
+        f.
+    symbol, prior_symbol : Tensor
+        A (real, so A is self-adjoint) and E2, the symbol of ``G.H G``.
+    penalty : float
+        rho.
+    """
+
+    def __init__(
+        self, data: Tensor, symbol: Tensor, prior_symbol: Tensor, *, penalty: float
+    ) -> None:
+        inverse = inverse_normal(symbol, prior_symbol, penalty)
+        self._pull = scale_spectrum(torch.fft.rfftn(data), symbol)
+        scale_spectrum(self._pull, inverse)
+        self._share = inverse.mul_(penalty)
+
+    def __call__(self, pulled: Tensor) -> Pieces:
+        """Solve for the new estimate; `pulled` is G.H s and is overwritten with the result."""
+        transform = torch.fft.rfftn(pulled)
+        yield
+        scale_spectrum(transform, self._share).add_(self._pull)
+        return _volume_into(pulled, transform)
+
+
+class WeightedQuadraticStep:
+    """Minimise ``1/2 |W (A x - f)|^2 + penalty/2 |G x - s|^2`` over x, given ``G.H s``.
+
+    W is not diagonal in Fourier space, so ``y = A x`` is split off with its own scaled dual u
+    (penalty `data_penalty`, written mu): with ``q = W^2 / (W^2 + mu)`` the dual update is
+    ``u <- q (A x + u - f)`` and the next step pulls with ``mu A F (y - u)``.
+
+    Parameters
+    ----------
+    data, weights : Tensor
+        f and W^2.
+    symbol, prior_symbol : Tensor
+        A and E2.
+    penalty, data_penalty : float
+        rho and mu.
+    estimate : Tensor
+        Where the iteration starts.
+    """
+
+    def __init__(
+        self,
+        data: Tensor,
+        weights: Tensor,
+        symbol: Tensor,
+        prior_symbol: Tensor,
+        *,
+        penalty: float,
+        data_penalty: float,
+        estimate: Tensor,
+    ) -> None:
+        inverse = inverse_normal(symbol, prior_symbol, penalty / data_penalty)
+        self._symbol = symbol
+        self._pull_share = symbol * inverse
+        self._share = inverse.mul_(penalty / data_penalty)
+        self._trust = weights / (weights + data_penalty)
+        self._trusted = self._trust * data
+        self._predicted = self._predict(torch.fft.rfftn(estimate), torch.empty_like(estimate))
+        self._dual = torch.zeros_like(data)
+
+    def _predict(self, transform: Tensor, out: Tensor) -> Tensor:
+        return _volume_into(out, scale_spectrum(transform, self._symbol))
+
+    def __call__(self, pulled: Tensor) -> Pieces:
+        """Solve for the new estimate; `pulled` is G.H s and is overwritten with the result."""
+        transform = scale_spectrum(torch.fft.rfftn(pulled), self._share)
+        yield
+        target = self._predicted.add_(self._dual)
+        torch.mul(target, self._trust, out=self._dual).sub_(self._trusted)
+        target.sub_(self._dual, alpha=2)
+        transform.add_(scale_spectrum(torch.fft.rfftn(target), self._pull_share))
+        yield
+        estimate = _volume_into(pulled, transform)
+        yield
+        self._predict(transform, self._predicted)
+        return estimate
+
+
+def inverse_normal(symbol: Tensor, prior_symbol: Tensor, penalty: float) -> Tensor:
+    """``1 / (A^2 + penalty E2)``, and 0 where that would divide by zero (the origin)."""
+    normal = symbol.square().add_(prior_symbol, alpha=penalty)
+    inverse = normal.reciprocal()
+    return inverse.masked_fill_(normal == 0, 0)
