@@ -194,7 +194,10 @@ def reconstruct(
     console = _console()
     console.print(f"{chosen.label} on {devices.describe(target)}", soft_wrap=True)
     maps = _exhaust(chosen(acquisition, parameters, target), chosen.label)
-    for path in write_maps(maps, output, stem=stem, overwrite=overwrite):
+    written = write_maps(maps, output, stem=stem, overwrite=overwrite)
+    for note in maps.provenance.notes[len(acquisition.notes) :]:
+        console.print(f"note: {note}", soft_wrap=True)
+    for path in written:
         console.print(str(path), soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from napari_qsm.acquisition import Maps, Quantity
+from napari_qsm.acquisition import Maps, Provenance, Quantity
 from napari_qsm.cli import app
 from napari_qsm.methods.registry import Parameters, Step, method, parameter, unregister
 
@@ -36,7 +36,7 @@ def toy() -> Iterator[None]:
         for index in range(parameters.rounds):
             yield Step(index / parameters.rounds, f"round {index}")
         chi = parameters.strength * acquisition[Quantity.LOCAL_FIELD] * acquisition.mask
-        return Maps(acquisition.grid, {Quantity.CHI: chi})
+        return Maps(acquisition.grid, {Quantity.CHI: chi}, Provenance(notes=("It was a toy.",)))
 
     yield
     unregister("toy")

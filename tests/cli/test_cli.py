@@ -24,6 +24,7 @@ def test_a_reconstruction_writes_maps_and_says_what_it_did(good, reconstruct):
     assert made["parameters"] == {"strength": 0.25, "rounds": 2}
     assert made["sources"]["local_field"] == str(good / "field.nii.gz")
     assert "Toy on cpu" in result.stdout
+    assert result.stdout.count("note: It was a toy.\n") == 1
     assert str(good / "out" / "Chimap.nii.gz") in result.stdout
 
 
