@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,12 +81,12 @@ class TestTable:
 
 class TestHead:
     def test_same_seed_same_bytes(self):
-        a, b = digital_head(4.0, seed=5), digital_head(4.0, seed=5)
+        a, b = digital_head(6.0, seed=5), digital_head(6.0, seed=5)
         for name in ("labels", "chi", "water", "r2"):
             assert fingerprint(getattr(a, name)) == fingerprint(getattr(b, name))
 
     def test_another_seed_another_head(self):
-        a, b = digital_head(4.0, seed=5), digital_head(4.0, seed=6)
+        a, b = digital_head(6.0, seed=5), digital_head(6.0, seed=6)
         assert fingerprint(a.chi) != fingerprint(b.chi)
         assert (a.labels != b.labels).any()
 
@@ -161,7 +162,7 @@ class TestHead:
 
     def test_unknown_lesion_is_refused(self):
         with pytest.raises(InputError, match="There is no lesion 'tumour'"):
-            digital_head(4.0, lesions=("tumour",))
+            digital_head(6.0, lesions=("tumour",))
 
 
 class TestVeins:
@@ -208,8 +209,8 @@ class TestMeasurement:
         assert not {*BOTH} & set(phantom(lesions=()).regions)
 
     def test_same_seed_same_bytes(self):
-        a, b = (simulate(digital_head(4.0), seed=3) for _ in range(2))
-        c = simulate(digital_head(4.0), seed=4)
+        a, b = (simulate(head(4.0), seed=3) for _ in range(2))
+        c = simulate(head(4.0), seed=4)
         for quantity in (Quantity.LOCAL_FIELD, Quantity.MAGNITUDE):
             assert fingerprint(a.acquisition[quantity]) == fingerprint(b.acquisition[quantity])
             assert fingerprint(a.acquisition[quantity]) != fingerprint(c.acquisition[quantity])
@@ -233,17 +234,17 @@ class TestMeasurement:
         assert not made.noise.any()
 
     def test_field_agrees_with_another_kernel(self):
-        # The k-space kernel on three times the size: other discretisation, other padding.
-        # They differ by Gibbs ringing at sharp sources, so compare on a head without any.
-        made = phantom(snr=float("inf"), lesions=(), veins=False)
+        # The k-space kernel on three times the size: other discretisation, other padding. Measured
+        # 2.1 %; the mean is free because the kernels differ at k = 0.
+        made = phantom(snr=float("inf"))
         operator = DipoleConvolution(made.acquisition.grid, kernel="k-space", padding=3.0)
         other = operator(torch.from_numpy(made.truth[Quantity.CHI].copy())).numpy()
         mask = made.acquisition.mask
         other = other - other[mask].mean() + made.field[mask].mean()
-        assert deviation(other, made.field, mask) < 0.12
+        assert deviation(other, made.field, mask) < 0.03
 
     def test_haemorrhage_lifts_the_field_at_its_poles(self):
-        made = phantom(snr=float("inf"), tilt=(0.0, 0.0))
+        made = phantom(snr=float("inf"))
         x, y, z = np.round(np.argwhere(made.regions["haemorrhage"]).mean(axis=0)).astype(int)
         reach = 8  # voxels of 2 mm: beyond the surface
         assert min(made.field[x, y, z + reach], made.field[x, y, z - reach]) > 0.01
@@ -270,18 +271,18 @@ class TestMeasurement:
 class TestTilt:
     @pytest.mark.parametrize("tilt", [(20.0, 0.0), (0.0, 15.0), (-10.0, 25.0)])
     def test_moves_b0_and_nothing_else(self, tilt):
-        straight, tilted = head(4.0), head(4.0, tilt=tilt)
+        straight, tilted = head(6.0), head(6.0, tilt=tilt)
         assert fingerprint(straight.chi) == fingerprint(tilted.chi)
         angle = np.degrees(np.arccos(np.cos(np.radians(tilt[0])) * np.cos(np.radians(tilt[1]))))
         assert tilted.grid.angle_to_b0 == pytest.approx(angle, abs=1e-6)
         assert tilted.grid.shear == pytest.approx(0, abs=1e-6)
-        assert tilted.grid.voxel_size == pytest.approx((4, 4, 4))
+        assert tilted.grid.voxel_size == pytest.approx((6, 6, 6))
 
     def test_field_turns_with_b0(self):
         # The fields of three orthogonal B0 cancel: their kernels sum to zero.
         total = 0
         for tilt in ((0.0, 0.0), (90.0, 0.0), (0.0, 90.0)):
-            made = simulate(head(4.0, tilt=tilt), snr=float("inf"))
+            made = simulate(head(6.0, tilt=tilt), snr=float("inf"))
             total = total + made.field
         assert np.abs(total).max() < 1e-4 * np.abs(made.field).max()
 
@@ -289,10 +290,21 @@ class TestTilt:
 class TestSamples:
     @pytest.mark.parametrize("kind", CASES)
     def test_every_case_can_be_made(self, kind):
-        made = sample_head(kind, 4.0)
+        made = sample_head(kind, 5.0)
         assert {name for name in BOTH if name in made.regions} <= set(CASES[kind])
         assert ("haemorrhage" in made.regions) == ("haemorrhage" in CASES[kind])
 
     def test_unknown_case_is_refused(self):
         with pytest.raises(InputError, match="There is no sample head 'stroke'; there are healthy"):
-            sample_head("stroke", 4.0)
+            sample_head("stroke", 6.0)
+
+
+class TestDocumentation:
+    def test_lists_every_value_of_the_table(self):
+        page = Path(__file__).parents[2] / "docs" / "phantom.md"
+        if not page.exists():
+            pytest.skip("docs/ is not part of this copy")
+        text = page.read_text(encoding="utf-8")
+        for tissue in TISSUES:
+            row = f"| {tissue.name} | {tissue.chi:+.3f} | {tissue.spread:.3f} |"
+            assert row in text, row

@@ -111,7 +111,8 @@ class Warp:
     def at(self, points: Points) -> Points:
         """Displacement in mm at `points`, (N, 3) in mm."""
         x, y, z = (self._basis(axis, points[:, axis]) for axis in range(3))
-        moved: Points = np.einsum("abcd,na,nb,nc->nd", self._weights, x, y, z, optimize=True)
+        products = np.einsum("na,nb,nc->nabc", x, y, z).reshape(len(points), -1)
+        moved: Points = products @ self._weights.reshape(-1, 3)
         return moved
 
     def inverse(self, points: Points) -> Points:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_qsm.training.anatomy import Anatomy, Points, Sampling
 
 Waypoint = tuple[float, float, float]
 
-STEP_MM = 0.25
+STEP_MM = 0.5
 MINIMUM_STEPS = 20
 LEVEL_MM = 3.5
 """Depth of the cortical veins in the smoothed, coarse depth map they walk on."""
@@ -85,13 +86,7 @@ def _cortical_veins(anatomy: Anatomy, rng: np.random.Generator) -> list[Vein]:
     Each walks along a level surface of the depth below the outer CSF: a step towards its goal on
     the midline with the part along the depth's gradient taken out, then back onto the level.
     """
-    coarse = 4
-    head = anatomy.labels[::coarse, ::coarse, ::coarse] > 0
-    spacing = anatomy.spacing * coarse
-    depth = ndimage.gaussian_filter(
-        ndimage.distance_transform_edt(head, sampling=spacing).astype(np.float32), 1.0
-    )
-    slope = np.stack(np.gradient(depth, spacing))
+    depth, slope, spacing = _depth(anatomy)
     level = LEVEL_MM
     number = 2 * _CORTICAL_PER_SIDE
 
@@ -129,6 +124,17 @@ def _cortical_veins(anatomy: Anatomy, rng: np.random.Generator) -> list[Vein]:
         for path in paths
         if len(path) > MINIMUM_STEPS
     ]
+
+
+@cache
+def _depth(anatomy: Anatomy) -> tuple[FloatArray, FloatArray, float]:
+    """Smoothed depth below the head's surface in mm, its gradient, and the voxel size of both."""
+    coarse = 4
+    head = anatomy.labels[::coarse, ::coarse, ::coarse] > 0
+    spacing = anatomy.spacing * coarse
+    distance = ndimage.distance_transform_edt(head, sampling=spacing).astype(np.float32)
+    depth: FloatArray = ndimage.gaussian_filter(distance, 1.0)
+    return depth, np.asarray(np.gradient(depth, spacing)), spacing
 
 
 def _until_midline(walk: Points) -> Points:
