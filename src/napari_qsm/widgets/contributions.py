@@ -1,4 +1,4 @@
-"""What the manifest names: readers, writers, sample data and docks.
+"""What the manifest names beside the docks: reader, writer and sample data.
 
 Imported at start-up by napari, so nothing here loads torch or Qt before it is used.
 """
@@ -7,27 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from qtpy.QtWidgets import QWidget
+from typing import Any
 
 LayerData = tuple[Any, dict[str, Any], str]
-
-
-def reconstruct_dock(napari_viewer: ViewerModel) -> QWidget:
-    """Make the *Reconstruct* dock."""
-    from napari_qsm.widgets.reconstruct import ReconstructWidget
-
-    return ReconstructWidget(napari_viewer)
-
-
-def readout_dock(napari_viewer: ViewerModel) -> QWidget:
-    """Make the *Values at the cursor* dock."""
-    from napari_qsm.widgets.readout import ReadoutWidget
-
-    return ReadoutWidget(napari_viewer)
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -53,7 +35,7 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     from napari_qsm.workbench.layers import stored_layer
 
     array, grid, sidecar = stored_layer(data, meta)
-    return [str(p) for p in write_volume(Path(path), array, grid, sidecar)]
+    return [str(write_volume(Path(path), array, grid, sidecar))]
 
 
 def sample_haemorrhage() -> list[LayerData]:
@@ -67,7 +49,7 @@ def sample_small() -> list[LayerData]:
 
 
 def _sample(voxel_size: float) -> list[LayerData]:
-    from napari_qsm.training.phantom import digital_head
+    from napari_qsm.training.phantom import sample_head
     from napari_qsm.workbench.layers import phantom_layers
 
-    return phantom_layers(digital_head(voxel_size))
+    return phantom_layers(sample_head(voxel_size=voxel_size))

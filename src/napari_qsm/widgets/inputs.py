@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import (
@@ -26,13 +27,12 @@ from napari_qsm.workbench.session import Understanding, Workbench
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
-_ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[str, ...], str, bool]] = {
-    "field": ("Field", (Quantity.LOCAL_FIELD,), ("image",), texts.FIELD, True),
-    "mask": ("Mask", (Quantity.MASK,), ("labels", "image"), texts.MASK, True),
-    "magnitude": ("Magnitude", (Quantity.MAGNITUDE,), ("image",), texts.MAGNITUDE, True),
-    "reference": ("Reference χ", (Quantity.CHI,), ("image",), texts.REFERENCE, False),
+_ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[type[Layer], ...], str, bool]] = {
+    "field": ("Field", (Quantity.LOCAL_FIELD,), (Image,), texts.FIELD, True),
+    "mask": ("Mask", (Quantity.MASK,), (Labels, Image), texts.MASK, True),
+    "magnitude": ("Magnitude", (Quantity.MAGNITUDE,), (Image,), texts.MAGNITUDE, True),
+    "reference": ("Reference χ", (Quantity.CHI,), (Image,), texts.REFERENCE, False),
 }
 
 
@@ -173,7 +173,7 @@ class InputsPanel(QWidget):
         """Look again when somebody has painted on a chosen mask."""
         for layer in self._watched:
             layer.events.paint.disconnect(self._choose_soon)
-        self._watched = [layer for layer in layers if layer._type_string == "labels"]
+        self._watched = [layer for layer in layers if isinstance(layer, Labels)]
         for layer in self._watched:
             layer.events.paint.connect(self._choose_soon)
 
@@ -184,9 +184,9 @@ class InputsPanel(QWidget):
             self.grid.setText("")
             return
         grid = acquisition.grid
-        size = " × ".join(f"{v:.3g}" for v in grid.voxel_size)
-        shape = " × ".join(map(str, grid.shape))
-        self.grid.setText(f"{shape} voxels of {size} mm, stored {stored_codes(grid)}")
+        size = "×".join(f"{v:.3g}" for v in grid.voxel_size)
+        shape = "×".join(map(str, grid.shape))
+        self.grid.setText(f"{shape}, {size} mm, stored {stored_codes(grid)}")
         for edit, part in zip(self.direction, grid.b0_direction, strict=True):
             edit.setPlaceholderText(f"{part:.3f}")
         b0, times = acquisition.field_strength, acquisition.echo_times

@@ -26,8 +26,8 @@ class LayerChoice(QWidget):
         Whose layers to offer.
     accepts : tuple[Quantity, ...]
         Quantities that may play the role; layers of unknown quantity are offered too.
-    kinds : tuple[str, ...]
-        Layer types offered (``image``, ``labels``).
+    kinds : tuple[type[Layer], ...]
+        Layer types offered.
     auto : bool
         Whether the first layer whose quantity is accepted is chosen by itself.
     """
@@ -39,7 +39,7 @@ class LayerChoice(QWidget):
         self,
         viewer: ViewerModel,
         accepts: tuple[Quantity, ...],
-        kinds: tuple[str, ...],
+        kinds: tuple[type[Layer], ...],
         tooltip: str,
         *,
         auto: bool = True,
@@ -100,7 +100,7 @@ class LayerChoice(QWidget):
             self.chosen.emit()
 
     def _may_play(self, layer: Layer) -> bool:
-        if layer._type_string not in self._kinds or layer.ndim != 3:
+        if not isinstance(layer, self._kinds) or layer.ndim != 3:
             return False
         quantity = quantity_of(layer)
         return quantity is None or quantity in self._accepts

@@ -36,6 +36,8 @@ class ReadoutWidget(QWidget):
         layout.addWidget(self.place)
         layout.addWidget(self.table)
         napari_viewer.mouse_move_callbacks.append(self._moved)
+        disconnect = self.disconnect_viewer
+        self.destroyed.connect(lambda: disconnect())
 
     def _moved(self, viewer: Any, event: Any) -> None:
         # In 3D the cursor has no depth of its own; say nothing rather than something arbitrary.

@@ -31,7 +31,7 @@ from napari_qsm.widgets.method_panel import MethodPanel
 from napari_qsm.widgets.results import ResultLayers
 from napari_qsm.widgets.run_panel import RunPanel, duration
 from napari_qsm.widgets.view_panel import ViewPanel
-from napari_qsm.workbench.layers import layer_data, map_layers
+from napari_qsm.workbench.layers import dress, layer_data, map_layers
 from napari_qsm.workbench.session import Inputs, Result, Understanding, Workbench, understand
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ class ReconstructWidget(QWidget):
         self.run = RunPanel()
         self.view = ViewPanel(napari_viewer)
         self.results: list[Result] = []
-        self._layers = ResultLayers(napari_viewer)
+        self.layers = ResultLayers(napari_viewer)
         self._understanding = Latest(self._failed)
         self._title = ""
+        self._closed = False
         self._lay_out()
         self._connect()
         self.inputs.choose()
@@ -96,6 +97,7 @@ class ReconstructWidget(QWidget):
 
     def _connect(self) -> None:
         bench = self.workbench
+        self._viewer.layers.events.inserted.connect(self._dress)
         bench.inputs_changed.connect(self._check_inputs)
         bench.understood.connect(self._show_understanding)
         bench.method_changed.connect(self._show_ready)
@@ -109,8 +111,16 @@ class ReconstructWidget(QWidget):
         self.method.refused.connect(show_error)
         for role, choice in self.inputs.roles.items():
             choice.file_wanted.connect(lambda path, role=role: self.open_file(path, role))
+        # napari deletes docks without closing them. By the time this is called only the Python
+        # side of the widget is left, which is all that `shut_down` touches.
+        shut_down = self.shut_down
+        self.destroyed.connect(lambda: shut_down())
         if (app := QApplication.instance()) is not None:
             app.aboutToQuit.connect(self.cancel)
+
+    @staticmethod
+    def _dress(event: Any) -> None:
+        dress(event.value)
 
     # -- inputs -----------------------------------------------------------------------------
 
@@ -140,7 +150,7 @@ class ReconstructWidget(QWidget):
             return layer_data(read_volume(path), choice.accepts[0], path.name.split(".nii")[0])
 
         def show(data: Any) -> None:
-            choice.choose(self._layers.add(data))
+            choice.choose(self.layers.add(data))
 
         run_function(read, on_done=show, on_error=self._failed)
 
@@ -156,8 +166,8 @@ class ReconstructWidget(QWidget):
             self._failed(error)
             return
         job, self._title = self.workbench.start(device)
-        job.wants_preview = self.run.preview.isChecked()
         title = self._title
+        self._set_preview(self.run.preview.isChecked())
 
         def work() -> Any:
             maps = yield from job.run()
@@ -174,27 +184,32 @@ class ReconstructWidget(QWidget):
             self.workbench.job.cancel()
 
     def _set_preview(self, on: bool) -> None:
-        if self.workbench.job is not None:
-            self.workbench.job.wants_preview = on
+        job, acquisition = self.workbench.job, self.workbench.understanding.acquisition
+        if job is None or acquisition is None:
+            return
+        job.wants_preview = on
+        if on:
+            self.layers.prepare_preview(acquisition.grid, self._title)
+        else:
+            self.layers.drop_preview()
 
     def _progressed(self, progress: Progress) -> None:
         self.run.show_progress(progress)
-        if progress.preview is not None and self.workbench.understanding.acquisition is not None:
-            grid = self.workbench.understanding.acquisition.grid
-            self._layers.show_preview(progress.preview, grid, self._title)
+        if progress.preview is not None:
+            self.layers.show_preview(progress.preview)
 
     def _finished(self, outcome: tuple[Maps | None, list[Any]]) -> None:
         maps, layers = outcome
         if maps is None:
-            self._layers.drop_preview()
+            self.layers.drop_preview()
         self.workbench.finish(self._title, maps)
         self._show_ready()
         if maps is None:
             self.run.show_outcome("Cancelled.")
             return
         if len(self.results) == 1:
-            self.view.grid.setChecked(True)
-        self._layers.show(layers)
+            self.view.show_side_by_side()
+        self.layers.show(layers)
         provenance = maps.provenance
         self.run.show_outcome(
             f"{self._title}: done in {duration(provenance.seconds)} on {provenance.device}. "
@@ -202,7 +217,7 @@ class ReconstructWidget(QWidget):
         )
 
     def _failed_run(self, error: Exception) -> None:
-        self._layers.drop_preview()
+        self.layers.drop_preview()
         self.workbench.finish(self._title, None)
         self._show_ready()
         self._failed(error)
@@ -247,8 +262,13 @@ class ReconstructWidget(QWidget):
         )
 
     def shut_down(self) -> None:
-        """Stop the job and stop listening (the dock or the window closes)."""
+        """Stop the job and stop listening (the dock or the window closes); may come twice."""
+        if self._closed:
+            return
+        self._closed = True
         self.cancel()
+        self.layers.drop_preview()
         self._understanding.clear()
+        self._viewer.layers.events.inserted.disconnect(self._dress)
         self.inputs.disconnect_viewer()
         self.view.disconnect_viewer()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
 from napari_qsm.acquisition import FloatArray, Grid, Quantity, Volume
-from napari_qsm.workbench.layers import LayerData, layer_data, widen_range
+from napari_qsm.widgets.view_panel import label
+from napari_qsm.workbench.layers import LayerData, dress, layer_data
 from napari_qsm.workbench.placement import to_display
 
 if TYPE_CHECKING:
@@ -26,27 +28,41 @@ class ResultLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._preview: Layer | None = None
+        self._grid: Grid | None = None
         self._queue: deque[LayerData] = deque()
 
-    def show_preview(self, chi: FloatArray, grid: Grid, title: str) -> None:
+    def prepare_preview(self, grid: Grid, title: str) -> None:
+        """Make room for previews before the job starts.
+
+        A new layer costs a texture upload, which the running window should not have to pay; later
+        previews only exchange its data.
+        """
+        empty = Volume(np.zeros(grid.shape, np.float32), grid, source="preview")
+        data = layer_data(empty, Quantity.CHI, f"χ  {title} (running)", {"preview": True})
+        self._preview, self._grid = self.add(data), grid
+        self._preview.opacity = 0.0  # nothing to see yet, so do not hide the field below
+
+    def show_preview(self, chi: FloatArray) -> None:
         """Show the current estimate, in the layer that will later hold the result."""
-        if self._preview is None or self._preview not in self._viewer.layers:
-            volume = Volume(chi, grid, source="preview")
-            data = layer_data(volume, Quantity.CHI, f"χ  {title} (running)", {"preview": True})
-            self._preview = self.add(data)
-        else:
-            self._preview.data = to_display(chi, grid)
+        if self._preview is not None and self._grid is not None:
+            self._preview.data = to_display(chi, self._grid)
+            self._preview.opacity = 1.0
 
     def drop_preview(self) -> None:
         """Take the unfinished estimate away: it is no result."""
         if self._preview is not None and self._preview in self._viewer.layers:
             self._viewer.layers.remove(self._preview)
-        self._preview = None
+        self._preview = self._grid = None
 
     def show(self, layers: list[LayerData]) -> None:
         """Show the layers of a finished job."""
         self._queue.extend(layers)
         QTimer.singleShot(0, self._show_next)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything handed over is on show and nothing unfinished is."""
+        return not self._queue and self._preview is None
 
     def _show_next(self) -> None:
         if not self._queue:
@@ -66,18 +82,17 @@ class ResultLayers:
         layer.data = data[0]
         layer.name = data[1]["name"]
         layer.metadata = data[1]["metadata"]
-        widen_range(layer)
+        layer.opacity = 1.0
+        dress(layer)
         # Results lie with the most telling map on top, whichever came first.
         self._viewer.layers.move(self._viewer.layers.index(layer), len(self._viewer.layers))
+        self._viewer.layers.selection.active = layer
 
     def add(self, data: LayerData) -> Layer:
         """Add one layer of ours and return it."""
         layer = self._viewer.add_layer(Layer.create(*data))
-        widen_range(layer)
         if self._viewer.canvas.grid.enabled:
-            layer.name_overlay.visible = True
-            if layer._type_string == "image":
-                layer.colorbar.visible = True
+            label(layer, True)
         return layer
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
+from napari.layers import Image, Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
 
+from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import texts
+from napari_qsm.workbench.layers import quantity_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -38,13 +42,52 @@ def set_convention(viewer: ViewerModel, convention: str) -> None:
 
 def show_grid(viewer: ViewerModel, on: bool) -> None:
     """Show every visible layer in a box of its own, or all on top of each other."""
+    viewer.canvas.grid.stride = -1  # the top layer, the map that matters, comes first
     viewer.canvas.grid.enabled = on
     viewer.canvas.overlays.scale_bar.visible = True
     viewer.canvas.overlays.scale_bar.gridded = False
     for layer in viewer.layers:
-        layer.name_overlay.visible = on
-        if layer._type_string == "image":
-            layer.colorbar.visible = on
+        label(layer, on)
+
+
+def label(layer: Layer, on: bool) -> None:
+    """Show a layer's name, and the colour bar of an image, in its box of the grid."""
+    layer.name_overlay.visible = on
+    if isinstance(layer, Image):
+        layer.colorbar.visible = on
+
+
+class DepthWindow:
+    """In 3D, shows susceptibility as a projection of its positive part; in 2D as it was.
+
+    No projection suits signed numbers: zero, the background, would hide one sign or grey out both
+    (napari#7444). Iron, blood and veins are positive and stand out; the window of the 2D view comes
+    back with it.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._flat: WeakKeyDictionary[Layer, tuple[float, float]] = WeakKeyDictionary()
+        viewer.dims.events.ndisplay.connect(self.update)
+        viewer.layers.events.inserted.connect(self.update)
+
+    def update(self, event: object = None) -> None:
+        """Give every susceptibility map the window of the present number of dimensions."""
+        deep = self._viewer.dims.ndisplay == 3
+        for layer in self._viewer.layers:
+            if quantity_of(layer) is not Quantity.CHI:
+                continue
+            if deep and layer not in self._flat:
+                self._flat[layer] = tuple(layer.contrast_limits)
+                layer.rendering = "mip"
+                layer.contrast_limits = (0.0, max(2 * layer.contrast_limits[1], 1e-3))
+            elif not deep and layer in self._flat:
+                layer.contrast_limits = self._flat.pop(layer)
+
+    def disconnect_viewer(self) -> None:
+        """Stop listening to the viewer (the dock closes)."""
+        self._viewer.dims.events.ndisplay.disconnect(self.update)
+        self._viewer.layers.events.inserted.disconnect(self.update)
 
 
 class ViewPanel(QWidget):
@@ -55,6 +98,7 @@ class ViewPanel(QWidget):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = viewer
+        self._depth = DepthWindow(viewer)
         self.grid = QPushButton("Linked grid")
         self.grid.setCheckable(True)
         self.grid.setToolTip(texts.GRID)
@@ -75,6 +119,13 @@ class ViewPanel(QWidget):
         set_convention(viewer, self.convention.currentText())
         viewer.canvas.grid.events.enabled.connect(self._grid_changed)
 
+    def show_side_by_side(self) -> None:
+        """Switch the grid on for the first result; a mask needs no box of its own."""
+        for layer in self._viewer.layers:
+            if quantity_of(layer) is Quantity.MASK:
+                layer.visible = False
+        self.grid.setChecked(True)
+
     def _toggle_grid(self, on: bool) -> None:
         show_grid(self._viewer, on)
         self._viewer.fit_to_view()
@@ -85,3 +136,4 @@ class ViewPanel(QWidget):
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         self._viewer.canvas.grid.events.enabled.disconnect(self._grid_changed)
+        self._depth.disconnect_viewer()

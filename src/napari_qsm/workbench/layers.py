@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_qsm import __version__
-from napari_qsm.acquisition import Grid, InputError, Maps, Quantity, Volume
+from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Quantity, Volume
 from napari_qsm.workbench.placement import (
     DISPLAY_AXES,
     from_display,
@@ -28,7 +28,14 @@ from napari_qsm.workbench.placement import (
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_qsm.training.phantom import Phantom
+
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
+
+_MASK_COLOUR = "#ffd166"
+
+TRUTH = "χ  truth"
+"""Name of the layer with the true susceptibility of a simulated measurement."""
 
 
 def layer_data(
@@ -55,7 +62,10 @@ def layer_data(
     if quantity in (Quantity.MASK, Quantity.LABELS):
         # A copy: people paint on masks, and the measurement must not change under them.
         labels = to_display(np.array(volume.data, dtype=np.uint8), volume.grid)
-        return labels, keywords | {"opacity": 0.4, "blending": "translucent"}, "labels"
+        keywords |= {"opacity": 0.7, "blending": "translucent"}
+        if quantity is Quantity.MASK:
+            keywords["colormap"] = {0: "transparent", 1: _MASK_COLOUR, None: _MASK_COLOUR}
+        return labels, keywords, "labels"
     data = to_display(np.asarray(volume.data), volume.grid)
     if not np.isfinite(data).all():
         # NaN makes holes and darkens 3D renderings; the readout still says "not a number".
@@ -86,14 +96,17 @@ def _window(data: NDArray[Any]) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def widen_range(layer: Layer) -> None:
-    """Let the contrast slider of a layer of ours reach all of its data.
+def dress(layer: Layer) -> None:
+    """Give a layer of ours what napari has no keyword for.
 
-    napari ends the slider at the window it was given; there is no keyword for the range.
+    The contrast slider reaches all of the data (napari ends it at the window it was given), and a
+    mask is an outline that leaves what it outlines readable.
     """
-    facts = facts_of(layer)
-    if facts and "display_range" in facts:
+    facts = facts_of(layer) or {}
+    if "display_range" in facts:
         layer.contrast_limits_range = facts["display_range"]
+    elif facts.get("quantity") == Quantity.MASK.key:
+        layer.contour = 2
 
 
 def _facts(volume: Volume, quantity: Quantity | None) -> dict[str, Any]:
@@ -279,6 +292,29 @@ def file_layers(path: Path, volume: Volume) -> list[LayerData]:
         layer_data(replace(volume, data=volume.data[..., echo]), quantity, f"{name} [{echo + 1}]")
         for echo in range(volume.data.shape[3])
     ]
+
+
+def acquisition_layers(acquisition: Acquisition, title: str) -> Iterator[LayerData]:
+    """Yield the layers that show an acquisition, its local field coming last."""
+    field_last = sorted(acquisition.volumes, key=lambda q: q is Quantity.LOCAL_FIELD)
+    for quantity in field_last:
+        volume = Volume(
+            data=acquisition[quantity],
+            grid=acquisition.grid,
+            unit=quantity.unit or None,
+            field_strength=acquisition.field_strength,
+            echo_times=acquisition.echo_times,
+            source=acquisition.sources.get(quantity, title),
+        )
+        yield layer_data(volume, quantity, f"{quantity.label}  {title}")
+
+
+def phantom_layers(phantom: Phantom) -> list[LayerData]:
+    """Return the layers of a simulated measurement, its true susceptibility hidden below."""
+    volume = Volume(phantom.truth[Quantity.CHI], phantom.acquisition.grid, "ppm", source=TRUTH)
+    data, keywords, kind = layer_data(volume, Quantity.CHI, TRUTH)
+    hidden = (data, keywords | {"visible": False}, kind)
+    return [hidden, *acquisition_layers(phantom.acquisition, "digital head")]
 
 
 _NAMES: tuple[tuple[str, Quantity], ...] = (
