@@ -110,7 +110,7 @@ ANATOMY: Final = (
     Tissue("thalamus", 0.012, 0.012, NUCLEUS, (MARQUES, TREIT, DEISTUNG)),
     Tissue("pulvinar", 0.045, 0.016, NUCLEUS, (DEISTUNG,)),
     Tissue("hypothalamus", 0.010, 0.010, GREY, (ASSUMED,)),
-    Tissue("subthalamic nucleus", 0.075, 0.020, NUCLEUS, (SCHAEFER,)),
+    Tissue("subthalamic nucleus", 0.065, 0.020, NUCLEUS, (SCHAEFER,)),
     Tissue("red nucleus", 0.095, 0.022, NUCLEUS, (MARQUES, LI)),
     Tissue("substantia nigra", 0.110, 0.026, NUCLEUS, (SCHAEFER, MARQUES, LI)),
     Tissue("midbrain", -0.005, 0.010, WHITE, (ASSUMED,)),
