@@ -42,12 +42,12 @@ Iterates = Generator[Iterate, None, None]
 
 
 def ratio_of_norms(update: Tensor, estimate: Tensor) -> float:
-    """``|update| / |estimate|``, 0 where both vanish, inf where only the estimate does."""
+    """``|update| / |estimate|``: 0 if both vanish, inf if only the estimate does or it is infinite."""
     above = float(torch.linalg.vector_norm(update))
     below = float(torch.linalg.vector_norm(estimate))
-    if below == 0:
-        return 0.0 if above == 0 else math.inf
-    return above / below
+    if above == below == 0:
+        return 0.0
+    return above / below if below > 0 and math.isfinite(below) else math.inf
 
 
 def pausing(pieces: Pieces, state: Iterate) -> Generator[Iterate, None, Tensor]:

@@ -15,7 +15,7 @@ class Tikhonov(Parameters):
     """Parameters of quadratic regularisation."""
 
     regularization: float = parameter(
-        3e-3,
+        1.5e-3,
         "Weight of smoothness against the field (lambda): low values give streaks, high ones blur.",
         low=1e-6,
         high=1.0,
@@ -23,7 +23,8 @@ class Tikhonov(Parameters):
         alias="lambda",
     )
     regularizer: Literal["gradient", "identity"] = parameter(
-        "gradient", "Penalise the gradient of susceptibility (per mm) or susceptibility itself."
+        "identity",
+        "Penalise susceptibility itself, or its gradient (per mm), which is better at high noise.",
     )
 
 

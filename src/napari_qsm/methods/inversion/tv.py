@@ -24,7 +24,7 @@ class TV(Parameters):
     """Parameters of total variation."""
 
     regularization: float = parameter(
-        1.5e-4,
+        1e-4,
         "Weight of total variation against the field (lambda): low values leave noise and streaks, "
         "high ones flatten fine structures.",
         low=1e-6,

@@ -1,0 +1,276 @@
+"""The mathematics of TKD, Tikhonov, TV and NDI, each against something known exactly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.methods.inversion.tkd import truncated_inverse
+from napari_qsm.methods.registry import find
+from napari_qsm.methods.workspace import Workspace
+from napari_qsm.physics import fourier
+from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.physics.gradient import Gradient
+from napari_qsm.solvers.iteration import DivergenceError
+
+AFFINE = np.diag([1.0, 1.2, 1.5, 1.0])
+
+
+def finished(running):
+    while True:
+        try:
+            next(running)
+        except StopIteration as done:
+            return done.value
+
+
+def reconstruct(key, measured, **settings):
+    method = find(key)
+    return finished(method(measured, method.with_settings(settings)))
+
+
+def periodic(values):
+    """An acquisition without mask: its field fills the grid."""
+    grid = Grid(values.shape, AFFINE, b0_direction=(0.0, 0.6, 0.8))
+    return Acquisition(grid, {Quantity.LOCAL_FIELD: values})
+
+
+@pytest.fixture
+def unpadded(monkeypatch):
+    """Work on exactly the grid, so that the periodic mathematics holds to rounding."""
+    monkeypatch.setattr(Workspace.__init__, "__kwdefaults__", {"padding": 1.0})
+
+
+@pytest.fixture
+def scene(unpadded):
+    """Random susceptibility without mean on a smooth odd grid, its operator and its field."""
+    shape = (15, 9, 21)
+    measured = periodic(np.zeros(shape))
+    A = DipoleConvolution(measured.grid, padded_shape=shape, dtype=torch.float64)
+    chi = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.1
+    return A, chi - chi.mean()
+
+
+def filtered(values, symbol):
+    return fourier.volume(fourier.spectrum(values) * symbol, values.shape)
+
+
+def close(maps, expected, tolerance):
+    got = torch.from_numpy(maps[Quantity.CHI].copy()).double()
+    assert float((got - expected).norm() / expected.norm()) < tolerance
+
+
+@pytest.mark.parametrize("variant", ["clamped", "zeroed"])
+def test_tkd_recovers_what_lies_above_the_threshold(scene, variant):
+    A, chi = scene
+    chi = filtered(chi, (A.spectrum.abs() > 0.15).double())
+    measured = periodic(A(chi).numpy())
+    maps = reconstruct("tkd", measured, threshold=0.15, variant=variant, correct_psf=False)
+    close(maps, chi, 5e-6)
+    assert np.abs(maps[Quantity.RESIDUAL]).max() < 1e-6
+
+
+@pytest.mark.parametrize("correct_psf", [False, True])
+def test_tkd_answers_a_point_with_its_inverse_kernel(scene, correct_psf):
+    A, _ = scene
+    point = torch.zeros(A.shape, dtype=torch.float64)
+    point[0, 0, 0] = 1
+    maps = reconstruct("tkd", periodic(point.numpy()), threshold=0.2, correct_psf=correct_psf)
+    inverse = torch.where(A.spectrum.abs() > 0.2, 1 / A.spectrum, A.spectrum.sign() / 0.2)
+    inverse[0, 0, 0] = 0
+    if correct_psf:
+        inverse /= filtered(point, inverse * A.spectrum)[0, 0, 0]
+    close(maps, filtered(point, inverse), 5e-6)
+
+
+def test_truncated_inverse_has_no_zero_frequency():
+    symbol = torch.tensor([0.0, 0.05, -0.05, 0.3, -0.3])
+    clamped = truncated_inverse(symbol, 0.1, "clamped")
+    torch.testing.assert_close(clamped, torch.tensor([0, 10, -10, 1 / 0.3, -1 / 0.3]))
+    zeroed = truncated_inverse(symbol, 0.1, "zeroed")
+    torch.testing.assert_close(zeroed, torch.tensor([0, 0, 0, 1 / 0.3, -1 / 0.3]))
+
+
+@pytest.mark.parametrize("regularizer", ["gradient", "identity"])
+def test_tikhonov_solves_the_dense_normal_equations(unpadded, regularizer):
+    """On 5 x 6 x 4 voxels against a matrix, with the mean left free as the operator leaves it."""
+    shape = (5, 6, 4)
+    values = np.random.default_rng(0).standard_normal(shape)
+    measured = periodic(values)
+    A = DipoleConvolution(measured.grid, padded_shape=shape, dtype=torch.float64)
+    basis = torch.eye(values.size, dtype=torch.float64).reshape(-1, *shape)
+    dipole = A(basis).reshape(values.size, -1)
+    G = Gradient(measured.grid.voxel_size)
+    slopes = G(basis).reshape(values.size, -1) if regularizer == "gradient" else torch.eye(
+        values.size, dtype=torch.float64
+    )  # fmt: skip
+    normal = dipole @ dipole.T + 0.02 * slopes @ slopes.T
+    right = dipole @ torch.from_numpy(values).flatten()
+    expected = (torch.linalg.pinv(normal, hermitian=True) @ right).reshape(shape)
+    maps = reconstruct("tikhonov", measured, regularization=0.02, regularizer=regularizer)
+    close(maps, expected - expected.mean(), 2e-5)
+
+
+def test_tikhonov_trades_residual_for_roughness(scene):
+    A, chi = scene
+    measured = periodic(A(chi).numpy() + 0.01)
+    residuals, sizes = [], []
+    for regularization in (1e-4, 1e-3, 1e-2, 1e-1):
+        maps = reconstruct("tikhonov", measured, regularization=regularization)
+        residuals.append(np.linalg.norm(maps[Quantity.RESIDUAL]))
+        sizes.append(np.linalg.norm(maps[Quantity.CHI]))
+    assert residuals == sorted(residuals)
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_ndi_at_small_phase_is_a_landweber_filter(scene):
+    """After N steps ``chi = [1 - (1 - 2 tau D^2)^N] / D f``."""
+    A, chi = scene
+    field = 1e-4 * A(chi)
+    measured = periodic(field.numpy())
+    maps = reconstruct("ndi", measured, iterations=12, step=1.3, tolerance=1e-6, phase_scale=1.0)
+    power = 1 - (1 - 2 * 1.3 * A.gram) ** 12
+    symbol = torch.where(A.spectrum == 0, 0, power / A.spectrum)
+    close(maps, filtered(field, symbol), 1e-4)
+
+
+def test_ndi_is_stable_up_to_its_largest_step(scene):
+    A, chi = scene
+    measured = periodic(1e-3 * A(chi).numpy())
+    settings = dict(iterations=200, tolerance=1e-6, phase_scale=1.0)
+    maps = reconstruct("ndi", measured, step=2.2, **settings)
+    assert np.linalg.norm(maps[Quantity.CHI]) < 2e-3 * chi.norm()
+    ndi = find("ndi")
+    beyond = ndi.parameters.model_construct(**{**ndi.parameters().model_dump(), **settings})
+    wild = beyond.model_copy(update={"step": 2.3})
+    maps = finished(ndi(measured, wild))  # sin bounds it, but it no longer converges
+    assert np.linalg.norm(maps[Quantity.CHI]) > 10e-3 * chi.norm()
+
+
+def test_ndi_does_not_see_whole_turns(scene):
+    A, chi = scene
+    field = A(chi).numpy()
+    turns = np.random.default_rng(0).integers(-2, 3, field.shape)
+    settings = dict(iterations=20, phase_scale=8.0)
+    plain = reconstruct("ndi", periodic(field), **settings)
+    wrapped = reconstruct("ndi", periodic(field + turns * 2 * np.pi / 8.0), **settings)
+    close(wrapped, torch.from_numpy(plain[Quantity.CHI].copy()).double(), 1e-4)
+    linear = reconstruct("tkd", periodic(field + turns * 2 * np.pi / 8.0))
+    reference = reconstruct("tkd", periodic(field))
+    assert np.linalg.norm(linear[Quantity.CHI]) > 3 * np.linalg.norm(reference[Quantity.CHI])
+
+
+def test_ndi_says_which_phase_scale_it_used():
+    field = 0.01 * np.random.default_rng(0).standard_normal((8, 8, 8))
+    grid = Grid((8, 8, 8), np.eye(4))
+    known = Acquisition(grid, {Quantity.LOCAL_FIELD: field}, 3.0, (0.01, 0.03))
+    notes = reconstruct("ndi", known, iterations=1).provenance.notes
+    assert any("16.05 rad (3 T, mean echo time 20 ms)" in note for note in notes)
+    unknown = Acquisition(grid, {Quantity.LOCAL_FIELD: field})
+    notes = reconstruct("ndi", unknown, iterations=1, phase_scale=7).provenance.notes
+    assert any("7.00 rad (B0 or echo time unknown" in note for note in notes)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A small head with a known susceptibility."""
+
+    measured: Acquisition
+    chi: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def head():
+    shape = (40, 44, 36)
+    rng = np.random.default_rng(0)
+    x, y, z = np.meshgrid(*[(np.arange(n) - n / 2 + 0.5) / (n / 2) for n in shape], indexing="ij")
+
+    def ball(centre, radii):
+        return sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii)) < 1  # noqa: B905
+
+    mask = ball((0, 0, 0), (0.8, 0.85, 0.8))
+    chi = np.where(ball((0, 0, 0), (0.65, 0.7, 0.65)), -0.03, 0.02)
+    magnitude = np.ones(shape)
+    for side in (-1, 1):
+        chi[ball((0.3 * side, 0.1, 0), (0.12, 0.25, 0.2))] = 0.1
+        chi[ball((0.2 * side, -0.3, -0.2), (0.15, 0.1, 0.12))] = 0.18
+    bleed = ball((-0.4, -0.3, 0.3), (0.1, 0.1, 0.12))
+    chi[bleed], magnitude[bleed] = 0.5, 0.2
+    chi[~mask] = 0
+    grid = Grid(shape, np.eye(4), b0_direction=(0.2, 0.0, 0.98))
+    A = DipoleConvolution(grid, kernel="cuboid", padding=2.0, dtype=torch.float64)
+    field = A(torch.from_numpy(chi)).numpy() + 0.001 / magnitude * rng.standard_normal(shape)
+    volumes = {Quantity.LOCAL_FIELD: field * mask, Quantity.MASK: mask,
+               Quantity.MAGNITUDE: magnitude}  # fmt: skip
+    return Head(Acquisition(grid, volumes, 3.0, (0.01,)), chi)
+
+
+def error(head, key, **settings):
+    maps = reconstruct(key, head.measured, **settings)
+    return nrmse(maps[Quantity.CHI], head.chi, head.measured.mask)
+
+
+def test_tv_beats_the_closed_forms_at_their_defaults(head):
+    tv = error(head, "tv")
+    assert tv < 0.75 * error(head, "tkd")
+    assert tv < 0.75 * error(head, "tikhonov")
+    assert tv < 40
+
+
+def test_weights_help_where_the_magnitude_is_low(head):
+    assert error(head, "tv", weights="magnitude") < error(head, "tv", weights="none")
+
+
+def test_tv_says_which_weights_ran(head):
+    def notes(measured, weights):
+        maps = reconstruct("tv", measured, weights=weights, max_iterations=1)
+        return " ".join(maps.provenance.notes)
+
+    assert "the same everywhere." in notes(head.measured, "none")
+    assert "squared magnitude" in notes(head.measured, "magnitude")
+    bare = Acquisition(
+        head.measured.grid,
+        {q: head.measured[q] for q in (Quantity.LOCAL_FIELD, Quantity.MASK)},
+    )
+    assert "No magnitude was given" in notes(bare, "magnitude")
+
+
+def test_tv_starts_from_a_given_susceptibility_and_saves_iterations(head):
+    cold = reconstruct("tv", head.measured)
+    warm_start = head.measured.with_volumes({Quantity.CHI: cold[Quantity.CHI]})
+
+    def iterations(measured, **settings):
+        notes = reconstruct("tv", measured, **settings).provenance.notes
+        return int(next(n for n in notes if n.startswith("Converged")).split()[2])
+
+    assert iterations(warm_start, regularization=1.5e-4) < 0.85 * iterations(
+        head.measured, regularization=1.5e-4
+    )
+    warm = reconstruct("tv", warm_start)
+    difference = np.linalg.norm(warm[Quantity.CHI] - cold[Quantity.CHI])
+    assert difference < 0.03 * np.linalg.norm(cold[Quantity.CHI])
+    assert any("Started from" in note for note in warm.provenance.notes)
+
+
+def test_stopping_early_is_noted(head):
+    maps = reconstruct("tv", head.measured, max_iterations=2)
+    assert any("was not reached" in note for note in maps.provenance.notes)
+
+
+def test_cropping_to_the_mask_changes_nothing_but_the_frame(head):
+    """A head in a larger empty volume gives the same map."""
+    pad = ((5, 9), (0, 4), (7, 0))
+    volumes = {q: np.pad(v, pad) for q, v in head.measured.volumes.items()}
+    grid = Grid(volumes[Quantity.MASK].shape, np.eye(4), head.measured.grid.b0_direction)
+    larger = reconstruct("tkd", Acquisition(grid, volumes))[Quantity.CHI]
+    crop = tuple(slice(a, n - b) for (a, b), n in zip(pad, larger.shape, strict=True))
+    np.testing.assert_array_equal(larger[crop], reconstruct("tkd", head.measured)[Quantity.CHI])
+
+
+def test_divergence_is_a_sentence(head):
+    field = head.measured[Quantity.LOCAL_FIELD] * np.float32(1e38)
+    with pytest.raises(DivergenceError, match="finite"):
+        reconstruct("tv", head.measured.with_volumes({Quantity.LOCAL_FIELD: field}))

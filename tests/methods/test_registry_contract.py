@@ -1,0 +1,230 @@
+"""What every registered method owes, whatever it is called."""
+
+import gc
+import json
+import weakref
+from typing import get_args, get_origin
+
+import numpy as np
+import pytest
+import torch
+
+from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.methods import workspace
+from napari_qsm.methods.registry import find, methods
+
+METHODS = list(methods().values())
+INVERSIONS = [m for m in METHODS if m.needs == (Quantity.LOCAL_FIELD,)]
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.key)
+every_inversion = pytest.mark.parametrize("method", INVERSIONS, ids=lambda m: m.key)
+
+
+@every_method
+def test_every_parameter_can_be_shown(method):
+    for name, field in method.parameters.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        assert {"unit", "log"} <= set(field.json_schema_extra), name
+        if field.annotation in (int, float):
+            bounds = {type(m).__name__: m for m in field.metadata}
+            low, high = bounds["Ge"].ge, bounds["Le"].le
+            assert low < high, name
+            assert low <= field.default <= high, name
+            assert low > 0 or not field.json_schema_extra["log"], name
+        elif get_origin(field.annotation) is not None:
+            assert field.default in get_args(field.annotation), name
+        else:
+            assert field.annotation in (bool, str), name
+
+
+@every_method
+def test_every_method_says_what_it_is(method):
+    assert method.label
+    assert method.summary.endswith(".")
+    assert len(method.summary) < 100
+    assert method.references
+    assert all(doi.startswith("10.") for doi in method.references)
+
+
+@every_method
+def test_settings_survive_json(method):
+    stored = json.loads(json.dumps(method.parameters().model_dump(mode="json")))
+    assert method.with_settings(stored) == method.parameters()
+
+
+def test_lambda_is_a_name_for_the_regularization():
+    tv = find("tv")
+    assert tv.with_settings({"lambda": 3e-4}) == tv.with_settings({"regularization": 3e-4})
+    assert "regularization" in tv.parameters().model_dump()
+    with pytest.raises(InputError, match="lambda|regularization"):
+        tv.with_settings({"lambda": -1})
+    with pytest.raises(InputError, match="no parameter 'lamda'"):
+        tv.with_settings({"lamda": 1e-3})
+
+
+def ellipsoid(shape, radii=(0.8, 0.85, 0.75)):
+    axes = np.meshgrid(*[(np.arange(n) - n / 2 + 0.5) / (n / 2) for n in shape], indexing="ij")
+    return sum((a / r) ** 2 for a, r in zip(axes, radii, strict=True)) < 1
+
+
+def acquisition(shape=(18, 20, 16), random_state=0):
+    rng = np.random.default_rng(random_state)
+    mask = ellipsoid(shape)
+    volumes = {
+        Quantity.LOCAL_FIELD: 0.02 * rng.standard_normal(shape) * mask,
+        Quantity.MASK: mask,
+    }
+    return Acquisition(Grid(shape, np.diag([1.0, 1.1, 1.5, 1.0])), volumes)
+
+
+def run(method, measured, **settings):
+    steps = []
+    running = method(measured, method.with_settings(settings))
+    while True:
+        try:
+            steps.append(next(running))
+        except StopIteration as done:
+            return done.value, steps
+
+
+@every_inversion
+def test_maps_lie_on_the_grid_and_inside_the_mask(method):
+    measured = acquisition()
+    maps, steps = run(method, measured)
+    assert set(maps.volumes) == set(method.gives)
+    for values in maps.volumes.values():
+        assert values.dtype == np.float32
+        assert values.shape == measured.grid.shape
+        assert not values[~measured.mask].any()
+        assert values[measured.mask].any()
+    assert abs(maps[Quantity.CHI][measured.mask].mean()) < 1e-6
+    assert any("relative to its mean" in note for note in maps.provenance.notes)
+    fractions = [s.fraction for s in steps]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] and fractions[-1] <= 1
+    assert all(s.message.startswith(method.label + ":") for s in steps)
+
+
+@every_inversion
+def test_the_last_preview_is_the_map(method):
+    measured = acquisition()
+    running = method(measured)
+    preview = None
+    while True:
+        try:
+            step = next(running)
+            preview = step.preview() if step.preview else preview
+        except StopIteration as done:
+            np.testing.assert_allclose(preview, done.value[Quantity.CHI], atol=1e-6)
+            break
+    with pytest.raises(RuntimeError, match="expired"):
+        step.preview()
+
+
+@every_inversion
+def test_doubling_and_flipping_the_field(method):
+    """A flipped field flips the map bit by bit; linear methods also scale."""
+    measured = acquisition()
+    flipped = measured.with_volumes({Quantity.LOCAL_FIELD: -measured[Quantity.LOCAL_FIELD]})
+    maps, _ = run(method, measured)
+    mirrored, _ = run(method, flipped)
+    np.testing.assert_allclose(mirrored[Quantity.CHI], -maps[Quantity.CHI], atol=1e-7)
+
+
+@every_inversion
+def test_cancelling_frees_everything(method, monkeypatch):
+    made = []
+    original = workspace.Workspace.field
+    monkeypatch.setattr(
+        workspace.Workspace, "field", lambda self: made.append(original(self)) or made[-1]
+    )
+    running = method(acquisition())
+    step = next(running)
+    while not made:
+        step = next(running)
+    step = next(running)
+    gone = weakref.ref(made.pop())
+    held = weakref.ref(step.preview.__self__.dipole) if step.preview else None
+    running.close()
+    gc.collect()
+    assert not made
+    assert gone() is None
+    assert held is None or held() is None  # although `step` is still here
+
+
+@every_inversion
+@pytest.mark.parametrize("ending", ["close", "finish"])
+def test_the_number_of_threads_is_given_back(method, ending):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        running = method(acquisition())
+        next(running)
+        next(running)
+        assert torch.get_num_threads() == 1  # small volumes
+        running.close() if ending == "close" else list(running)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@every_inversion
+@pytest.mark.parametrize(
+    "degenerate",
+    ["zero field", "one voxel", "one slice", "huge field", "no mask", "corner mask"],
+)
+def test_degenerate_input_gives_finite_maps(method, degenerate):
+    shape = (12, 10, 1) if degenerate == "one slice" else (12, 10, 8)
+    rng = np.random.default_rng(0)
+    field = 0.02 * rng.standard_normal(shape)
+    mask = np.ones(shape, dtype=bool)
+    if degenerate == "zero field":
+        field *= 0
+    elif degenerate == "huge field":
+        field *= 1e6
+    elif degenerate == "one voxel":
+        mask[...] = False
+        mask[3, 4, 5] = True
+    elif degenerate == "corner mask":
+        mask[2:] = False
+    volumes = {Quantity.LOCAL_FIELD: field, Quantity.MASK: mask}
+    if degenerate == "no mask":
+        del volumes[Quantity.MASK]
+    maps, _ = run(method, Acquisition(Grid(shape, np.eye(4)), volumes))
+    assert all(np.isfinite(v).all() for v in maps.volumes.values())
+
+
+@every_inversion
+def test_turned_data_give_a_turned_map(method):
+    """Axes stored in another order and sense, with the affine saying so."""
+    measured = acquisition()
+    order, flips = (2, 0, 1), (0, 2)
+
+    def turn(values):
+        return np.flip(values.transpose(order), flips)
+
+    affine = np.array(measured.grid.affine)
+    affine[:3, :3] = affine[:3, order]
+    affine[:3, list(flips)] *= -1
+    turned = Acquisition(
+        Grid(turn(measured.mask).shape, affine),
+        {quantity: turn(values) for quantity, values in measured.volumes.items()},
+    )
+    maps, _ = run(method, measured)
+    other, _ = run(method, turned)
+    expected = turn(maps[Quantity.CHI])
+    error = np.linalg.norm(other[Quantity.CHI] - expected) / np.linalg.norm(expected)
+    assert error < 1e-4
+
+
+def test_the_magnitude_must_not_vanish():
+    measured = acquisition()
+    dark = measured.with_volumes({Quantity.MAGNITUDE: np.zeros(measured.grid.shape)})
+    with pytest.raises(InputError, match="magnitude is zero"):
+        run(find("ndi"), dark)
+
+
+def test_a_missing_field_is_a_sentence():
+    bare = Acquisition(Grid((4, 4, 4), np.eye(4)), {Quantity.MASK: np.ones((4, 4, 4))})
+    with pytest.raises(InputError, match="needs a local field"):
+        next(find("tkd")(bare))
