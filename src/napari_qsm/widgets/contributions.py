@@ -52,4 +52,4 @@ def _sample(voxel_size: float) -> list[LayerData]:
     from napari_qsm.training.phantom import sample_head
     from napari_qsm.workbench.layers import phantom_layers
 
-    return phantom_layers(sample_head(voxel_size=voxel_size))
+    return phantom_layers(sample_head("haemorrhage and calcification", voxel_size))

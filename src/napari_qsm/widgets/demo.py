@@ -19,7 +19,7 @@ from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.io.nifti import write_maps
 from napari_qsm.training.phantom import Phantom, sample_head
 from napari_qsm.widgets.window import make_window
-from napari_qsm.workbench.layers import TRUTH, phantom_layers
+from napari_qsm.workbench.layers import TRUTH, phantom_layers, quantity_of
 from napari_qsm.workbench.placement import place, to_display
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_demo(output: Path) -> int:
     int
         0 if the reconstruction succeeded, 1 if not.
     """
-    phantom = sample_head()
+    phantom = sample_head("haemorrhage and calcification")
     viewer, dock = make_window()
     unattended = bool(os.environ.get(VIRTUAL))
     demo = Demo(viewer, dock, phantom, output if unattended else None)
@@ -75,7 +75,9 @@ class Demo:
         viewer, dock = self._viewer, self._dock
         viewer.window.resize(1600, 980)
         for data in phantom_layers(self._phantom):
-            viewer.add_layer(napari.layers.Layer.create(*data))
+            layer = viewer.add_layer(napari.layers.Layer.create(*data))
+            # Four boxes are the linked grid at its best: chi, its error, its residual, the field.
+            layer.visible = layer.visible and quantity_of(layer) is Quantity.LOCAL_FIELD
         dock.inputs.roles["reference"].choose(viewer.layers[TRUTH])
         viewer.dims.point = (self._lesion_centre()[0], *viewer.dims.point[1:])
         self._when(lambda: not dock.workbench.reason_not_to_run(), dock.start)

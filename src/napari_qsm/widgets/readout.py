@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHeaderView, QLabel, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QHeaderView,
+    QLabel,
+    QSizePolicy,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_qsm.workbench.readout import Readout, read_at
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+_ROW_HEIGHT = 22
 
 
 class ReadoutWidget(QWidget):
@@ -24,7 +34,7 @@ class ReadoutWidget(QWidget):
         self.table = QTableWidget(0, 2)
         self.table.horizontalHeader().hide()
         self.table.verticalHeader().hide()
-        self.table.verticalHeader().setDefaultSectionSize(22)
+        self.table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         self.table.setShowGrid(False)
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -32,7 +42,10 @@ class ReadoutWidget(QWidget):
         self.table.horizontalHeader().setSectionResizeMode(
             1, QHeaderView.ResizeMode.ResizeToContents
         )
+        self.table.setMinimumHeight(4 * _ROW_HEIGHT)
+        self.table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(9, 2, 9, 2)
         layout.addWidget(self.place)
         layout.addWidget(self.table)
         napari_viewer.mouse_move_callbacks.append(self._moved)

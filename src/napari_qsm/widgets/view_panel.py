@@ -52,8 +52,13 @@ def show_grid(viewer: ViewerModel, on: bool) -> None:
 
 def label(layer: Layer, on: bool) -> None:
     """Show a layer's name, and the colour bar of an image, in its box of the grid."""
+    layer.name_overlay.font_size = 9
     layer.name_overlay.visible = on
     if isinstance(layer, Image):
+        # Small, so that six boxes still have room for six brains.
+        layer.colorbar.size = (10, 80)
+        layer.colorbar.tick_length = 3
+        layer.colorbar.font_size = 8
         layer.colorbar.visible = on
 
 

@@ -200,7 +200,7 @@ def volume_of(layer: Layer, beside: Layer | None = None) -> Volume:
             facts.get("unit"),
             facts.get("b0_tesla"),
             tuple(facts.get("echo_times_s") or ()),
-            layer.name,
+            facts.get("source_files") or layer.name,
             tuple(facts.get("notes") or ()),
         )
     neighbour = grid_of(beside) if beside is not None else None
@@ -294,7 +294,7 @@ def file_layers(path: Path, volume: Volume) -> list[LayerData]:
     ]
 
 
-def acquisition_layers(acquisition: Acquisition, title: str) -> Iterator[LayerData]:
+def acquisition_layers(acquisition: Acquisition, source: str) -> Iterator[LayerData]:
     """Yield the layers that show an acquisition, its local field coming last."""
     field_last = sorted(acquisition.volumes, key=lambda q: q is Quantity.LOCAL_FIELD)
     for quantity in field_last:
@@ -304,9 +304,9 @@ def acquisition_layers(acquisition: Acquisition, title: str) -> Iterator[LayerDa
             unit=quantity.unit or None,
             field_strength=acquisition.field_strength,
             echo_times=acquisition.echo_times,
-            source=acquisition.sources.get(quantity, title),
+            source=acquisition.sources.get(quantity, source),
         )
-        yield layer_data(volume, quantity, f"{quantity.label}  {title}")
+        yield layer_data(volume, quantity, quantity.label)
 
 
 def phantom_layers(phantom: Phantom) -> list[LayerData]:
