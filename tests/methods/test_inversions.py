@@ -140,7 +140,7 @@ def test_ndi_at_small_phase_is_a_landweber_filter(scene):
 def test_ndi_is_stable_up_to_its_largest_step(scene):
     A, chi = scene
     measured = periodic(1e-3 * A(chi).numpy())
-    settings = dict(iterations=200, tolerance=1e-6, phase_scale=1.0)
+    settings = {"iterations": 200, "tolerance": 1e-6, "phase_scale": 1.0}
     maps = reconstruct("ndi", measured, step=2.2, **settings)
     assert np.linalg.norm(maps[Quantity.CHI]) < 2e-3 * chi.norm()
     ndi = find("ndi")
@@ -154,7 +154,7 @@ def test_ndi_does_not_see_whole_turns(scene):
     A, chi = scene
     field = A(chi).numpy()
     turns = np.random.default_rng(0).integers(-2, 3, field.shape)
-    settings = dict(iterations=20, phase_scale=8.0)
+    settings = {"iterations": 20, "phase_scale": 8.0}
     plain = reconstruct("ndi", periodic(field), **settings)
     wrapped = reconstruct("ndi", periodic(field + turns * 2 * np.pi / 8.0), **settings)
     close(wrapped, torch.from_numpy(plain[Quantity.CHI].copy()).double(), 1e-4)

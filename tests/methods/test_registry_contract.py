@@ -56,7 +56,7 @@ def test_lambda_is_a_name_for_the_regularization():
     tv = find("tv")
     assert tv.with_settings({"lambda": 3e-4}) == tv.with_settings({"regularization": 3e-4})
     assert "regularization" in tv.parameters().model_dump()
-    with pytest.raises(InputError, match="lambda|regularization"):
+    with pytest.raises(InputError, match=r"lambda|regularization"):
         tv.with_settings({"lambda": -1})
     with pytest.raises(InputError, match="no parameter 'lamda'"):
         tv.with_settings({"lamda": 1e-3})
@@ -101,7 +101,8 @@ def test_maps_lie_on_the_grid_and_inside_the_mask(method):
     assert any("relative to its mean" in note for note in maps.provenance.notes)
     fractions = [s.fraction for s in steps]
     assert fractions == sorted(fractions)
-    assert 0 <= fractions[0] and fractions[-1] <= 1
+    assert fractions[0] >= 0
+    assert fractions[-1] <= 1
     assert all(s.message.startswith(method.label + ":") for s in steps)
 
 

@@ -1,5 +1,7 @@
 """Total variation by ADMM: exact solutions, and the blocked loop against a naive one."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -99,7 +101,7 @@ def test_the_objective_falls(problem):
     running = until_converged(iterates, tolerance=1e-14, max_iterations=60)
     values = [objective(i.estimate, symbol, data, 1e-3) for i in running if i.complete]
     tail = values[5:]
-    assert all(b <= a * (1 + 1e-4) for a, b in zip(tail, tail[1:], strict=False))
+    assert all(b <= a * (1 + 1e-4) for a, b in pairwise(tail))
     assert values[-1] < 0.9 * values[0]
 
 

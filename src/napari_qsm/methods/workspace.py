@@ -118,6 +118,10 @@ class Workspace:
     def _mask(self) -> NDArray[np.bool_]:
         return self._acquisition.mask[self._box]
 
+    def region(self) -> Tensor:
+        """Return 1 inside the mask and 0 outside."""
+        return self.place(self._acquisition.mask)
+
     def field(self) -> Tensor:
         """Return the local field in ppm, zero outside the mask."""
         return self.place(self._acquisition[Quantity.LOCAL_FIELD])
@@ -133,9 +137,9 @@ class Workspace:
         InputError
             If the magnitude is zero everywhere in the mask.
         """
-        mask = self._acquisition.mask
         if not magnitude:
-            return self.place(mask)
+            return self.region()
+        mask = self._acquisition.mask
         signal = self._acquisition[Quantity.MAGNITUDE].astype(np.float32)
         power = np.square(signal).reshape(*signal.shape[:3], -1).sum(-1)
         power = np.minimum(power, np.percentile(power[mask], 99))

@@ -74,6 +74,7 @@ def total_variation(
     *,
     threshold: float,
     dual: Tensor | None = None,
+    region: Tensor | None = None,
 ) -> Iterates:
     """Minimise ``data(x) + regularization |G x|_1`` for as long as somebody asks.
 
@@ -91,6 +92,9 @@ def total_variation(
     dual : Tensor, optional
         Scaled dual to start from (3, X, Y, Z), within +-threshold; overwritten. Zeros if not
         given.
+    region : Tensor, optional
+        1 where changes count and 0 where they do not; everywhere if not given. Where no data lie
+        the estimate goes on drifting long after it has settled where they do.
 
     Yields
     ------
@@ -111,7 +115,8 @@ def total_variation(
         pulled = split.update(estimate, spare)
         yield pause
         renewed = yield from pausing(quadratic_step(pulled), pause)
-        change = ratio_of_norms(estimate.sub_(renewed), renewed)
+        update = estimate.sub_(renewed)
+        change = ratio_of_norms(update if region is None else update.mul_(region), renewed)
         spare, estimate = estimate, renewed
         iteration += 1
         yield Iterate(iteration, estimate, change)

@@ -91,7 +91,8 @@ class WeightedQuadraticStep:
         self._trust = weights / (weights + data_penalty)
         self._trusted = self._trust * data
         self._predicted = self._predict(torch.fft.rfftn(estimate), torch.empty_like(estimate))
-        self._dual = torch.zeros_like(data)
+        # What is optimal with this estimate: the gradient of the data term over the penalty.
+        self._dual = (self._predicted - data).mul_(weights).div_(data_penalty)
 
     def _predict(self, transform: Tensor, out: Tensor) -> Tensor:
         return _volume_into(out, scale_spectrum(transform, self._symbol))

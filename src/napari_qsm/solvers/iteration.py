@@ -42,12 +42,17 @@ Iterates = Generator[Iterate, None, None]
 
 
 def ratio_of_norms(update: Tensor, estimate: Tensor) -> float:
-    """``|update| / |estimate|``: 0 if both vanish, inf if only the estimate does or it is infinite."""
-    above = float(torch.linalg.vector_norm(update))
-    below = float(torch.linalg.vector_norm(estimate))
+    """``|update| / |estimate|``: 0 if both vanish, inf if the estimate is 0 alone or infinite."""
+    above, below = _norm(update), _norm(estimate)
     if above == below == 0:
         return 0.0
     return above / below if below > 0 and math.isfinite(below) else math.inf
+
+
+def _norm(tensor: Tensor) -> float:
+    # The norm of complex numbers takes a square root for each.
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return float(torch.linalg.vector_norm(real))
 
 
 def pausing(pieces: Pieces, state: Iterate) -> Generator[Iterate, None, Tensor]:

@@ -15,7 +15,7 @@ class Tikhonov(Parameters):
     """Parameters of quadratic regularisation."""
 
     regularization: float = parameter(
-        1.5e-3,
+        2.5e-3,
         "Weight of smoothness against the field (lambda): low values give streaks, high ones blur.",
         low=1e-6,
         high=1.0,

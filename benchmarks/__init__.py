@@ -1,0 +1,1 @@
+"""Speed, memory and error of the methods, printed as markdown tables."""

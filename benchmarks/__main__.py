@@ -1,0 +1,46 @@
+"""Print the tables of docs/benchmarks.md: ``python -m benchmarks [--quick]`` from the root."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+
+import napari_qsm  # noqa: F401  # before torch: it sets how threads wait
+
+import torch  # isort: skip
+
+from benchmarks.error import error_table
+from benchmarks.memory import memory_table, peak_volumes
+from benchmarks.speed import convergence_table, iteration_table
+
+
+def main() -> None:
+    """Run all tables and print them as markdown."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a minute")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # the memory table's child
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.peak:
+        print(peak_volumes(arguments.peak))
+        return
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {load}\n"
+    )
+    sizes = (64,) if arguments.quick else (128, 160)
+    for table in (
+        iteration_table(sizes),
+        convergence_table(sizes[:1]),
+        memory_table(sizes[0], arguments.threads),
+        error_table(3.0 if arguments.quick else 1.5),
+    ):
+        print(table, end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
