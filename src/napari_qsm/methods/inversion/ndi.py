@@ -17,7 +17,7 @@ class NDI(Parameters):
     """Parameters of nonlinear dipole inversion."""
 
     iterations: int = parameter(
-        70, "Stop after this many iterations: fewer blur, more add streaks.", low=1, high=1000
+        80, "Stop after this many iterations: fewer blur, more add streaks.", low=1, high=1000
     )
     step: float = parameter(1.0, "Size of a step; it diverges from 2.25 on.", low=0.05, high=2.2)
     tolerance: float = parameter(

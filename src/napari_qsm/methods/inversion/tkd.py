@@ -15,7 +15,7 @@ class TKD(Parameters):
     """Parameters of thresholded k-space division."""
 
     threshold: float = parameter(
-        0.13,
+        0.12,
         "Where the dipole kernel is smaller than this it is not divided by: low values give "
         "streaks, high ones underestimate.",
         low=0.01,

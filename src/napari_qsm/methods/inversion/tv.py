@@ -124,6 +124,7 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
         threshold = parameters.regularization / penalty
         gradient = Gradient(space.voxel_size)
         estimate, dual = _start(acquisition, space, gradient, threshold)
+        yield space.step(0.0, "preparing the data")
         step = _quadratic_step(acquisition, parameters, space, gradient, penalty, estimate)
         iterates = total_variation(
             step, gradient, estimate, threshold=threshold, dual=dual, region=space.region()
