@@ -333,7 +333,7 @@ class Provenance:
     seconds : float
         Wall time of the reconstruction.
     device : str
-        Where it ran, threads included.
+        Where it ran.
     software : mapping of str to str
         Versions.
     notes : tuple[str, ...]
