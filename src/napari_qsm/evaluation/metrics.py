@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import InputError
+from napari_qsm.acquisition import FloatArray, InputError
 
 Detrend = Literal["none", "mean", "line"]
 
@@ -58,3 +58,12 @@ def nrmse(
             raise InputError("The map does not follow the reference at all; no line fits them.")
         x = x / slope
     return 100 * float(np.linalg.norm(x - r)) / size
+
+
+def error_map(
+    estimate: NDArray[Any], reference: NDArray[Any], mask: NDArray[np.bool_]
+) -> FloatArray:
+    """Estimate minus reference, both less their mean over the mask, zero outside; in their unit."""
+    difference = np.where(mask, np.asarray(estimate) - np.asarray(reference), 0).astype(np.float32)
+    difference[mask] -= difference[mask].mean(dtype=np.float64)
+    return difference
