@@ -92,7 +92,7 @@ def test_run_turns_into_cancel_and_cancel_frees_everything(slow, dock_with_slow,
     assert time.perf_counter() - began < 0.3
     assert dock.run.status.text() == "Cancelled."
     assert slow.closed
-    assert shown(dock) == 0  # an unfinished estimate is no result
+    qtbot.waitUntil(lambda: shown(dock) == 0, timeout=5000)  # an unfinished estimate is no result
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=5000)
     gc.collect()
     assert slow.held() is None

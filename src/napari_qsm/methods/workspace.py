@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +35,10 @@ The k-space kernel is periodic, so the field of one side of the head would reach
 SINGLE_THREAD_VOXELS = 1_000_000
 """Up to this size one thread is used: a second one gains little and, when another program is
 busy, every operation waits for it."""
+
+
+_SUM = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32}
+"""Precision of sums; Apple's GPUs have no double precision."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Workspace:
     ) -> None:
         torch.set_num_threads(self._threads)
         self._estimate = None
+        self.__dict__.pop("_inside", None)
         del self.dipole, self._acquisition
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -166,7 +172,8 @@ class Workspace:
     def _preview(self) -> FloatArray:
         if self._estimate is None:
             raise RuntimeError("This preview has expired; take it before the run goes on.")
-        return self._restore(self._referenced(self._estimate())[0])
+        estimate = self._estimate()
+        return self._restore(estimate, self._mean(estimate))
 
     def filtered(self, symbol: Callable[[], Tensor]) -> Generator[Step, None, Tensor]:
         """Apply a Fourier filter to the field, in pieces; for closed-form methods."""
@@ -225,15 +232,18 @@ class Workspace:
                 iteration=now.iteration,
             )
 
-    def finish(self, estimate: Tensor) -> Maps:
+    def finish(self, estimate: Tensor) -> Generator[Step, None, Maps]:
         """Return the maps of an `estimate` (ppm, padded): susceptibility and residual field.
 
         The susceptibility is referenced to its mean in the mask, since a constant makes no field.
         The residual ``D chi - f`` is that of the estimate as the method made it, before it is set
         to zero outside the mask.
         """
-        residual = self.dipole(estimate).sub_(self.field())
-        referenced, mean = self._referenced(estimate)
+        yield self.step(0.98, "computing the residual", lambda: estimate)
+        residual = self.dipole(estimate)
+        yield self.step(0.99, "computing the residual", lambda: estimate)
+        residual.sub_(self.field())
+        mean = self._mean(estimate)
         notes = (
             *self.notes,
             f"Susceptibility is relative to its mean in the mask ({mean:+.4f} ppm was subtracted).",
@@ -241,22 +251,27 @@ class Workspace:
         return Maps(
             self._acquisition.grid,
             {
-                Quantity.CHI: self._restore(referenced),
+                Quantity.CHI: self._restore(estimate, mean),
                 Quantity.RESIDUAL: self._restore(residual),
             },
             Provenance(notes=notes),
         )
 
-    def _referenced(self, estimate: Tensor) -> tuple[Tensor, float]:
-        mask = torch.from_numpy(self._mask.copy()).to(self.device)
-        mean = float(fourier.crop(estimate, mask.shape)[mask].mean())
-        return estimate - mean, mean
+    @cached_property
+    def _inside(self) -> Tensor:
+        """The mask in its bounding box, on the device."""
+        return torch.from_numpy(self._mask.copy()).to(self.device)
 
-    def _restore(self, padded: Tensor) -> FloatArray:
-        """Bring a padded tensor back to the acquisition's grid, zero outside the mask."""
+    def _mean(self, padded: Tensor) -> float:
+        """Mean over the mask; a product and a sum are four times as fast as indexing."""
+        inside = fourier.crop(padded, self._inside.shape) * self._inside
+        return float(inside.sum(dtype=_SUM[self.device.type])) / int(self._inside.sum())
+
+    def _restore(self, padded: Tensor, mean: float = 0.0) -> FloatArray:
+        """Bring a padded tensor less `mean` to the acquisition's grid, zero outside the mask."""
+        inside = fourier.crop(padded, self._inside.shape).sub(mean).mul_(self._inside)
         volume = np.zeros(self._acquisition.grid.shape, dtype=np.float32)
-        inside = fourier.crop(padded, self._mask.shape).cpu().numpy()
-        volume[self._box] = np.where(self._mask, inside, 0)
+        volume[self._box] = inside.cpu().numpy()
         return volume
 
 

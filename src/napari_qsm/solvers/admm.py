@@ -55,8 +55,8 @@ class ShrinkageSplit:
         for start in range(0, planes, thickness):
             yield slice(start, min(start + thickness, planes))
 
-    def update(self, estimate: Tensor, out: Tensor) -> Tensor:
-        """Update the dual for `estimate` and write ``G.H (z - u)`` to `out`."""
+    def update(self, estimate: Tensor, out: Tensor) -> Pieces:
+        """Update the dual for `estimate` and write ``G.H (z - u)`` to `out`, slab by slab."""
         out.zero_()
         for slab in self._slabs():
             scratch = self._scratch[: slab.stop - slab.start]
@@ -65,6 +65,7 @@ class ShrinkageSplit:
                 self._gradient.difference(estimate, axis, slab, scratch).add_(dual)
                 torch.clamp(scratch, -self._threshold, self._threshold, out=dual)
                 self._gradient.add_adjoint(scratch.sub_(dual, alpha=2), axis, slab, out)
+            yield
         return out
 
 
@@ -113,8 +114,7 @@ def total_variation(
     iteration, change = 0, 1.0
     while True:
         pause = Iterate(iteration, estimate, change, complete=False)
-        pulled = split.update(estimate, spare)
-        yield pause
+        pulled = yield from pausing(split.update(estimate, spare), pause)
         renewed = yield from pausing(quadratic_step(pulled), pause)
         update = estimate.sub_(renewed)
         change = ratio_of_norms(update if region is None else update.mul_(region), renewed)

@@ -17,9 +17,12 @@ def scale_spectrum(spectrum: Tensor, symbol: Tensor) -> Tensor:
     return spectrum
 
 
-def _volume_into(out: Tensor, transform: Tensor) -> Tensor:
-    """Transform back into the memory of `out`."""
-    volume: Tensor = torch.fft.irfftn(transform, s=out.shape, out=out)
+def _volume_into(out: Tensor, transform: Tensor) -> Pieces:
+    """Transform back into the memory of `out`, in the two halves ``irfftn`` consists of."""
+    half = torch.fft.ifftn(transform, dim=(-3, -2))
+    yield
+    volume: Tensor = torch.fft.irfft(half, n=out.shape[-1], out=out)
+    yield
     return volume
 
 
@@ -51,7 +54,7 @@ class QuadraticStep:
         transform = torch.fft.rfftn(pulled)
         yield
         scale_spectrum(transform, self._share).add_(self._pull)
-        return _volume_into(pulled, transform)
+        return (yield from _volume_into(pulled, transform))
 
 
 class WeightedQuadraticStep:
@@ -90,12 +93,10 @@ class WeightedQuadraticStep:
         self._share = inverse.mul_(penalty / data_penalty)
         self._trust = weights / (weights + data_penalty)
         self._trusted = self._trust * data
-        self._predicted = self._predict(torch.fft.rfftn(estimate), torch.empty_like(estimate))
+        predicted = scale_spectrum(torch.fft.rfftn(estimate), symbol)
+        self._predicted = torch.fft.irfftn(predicted, s=estimate.shape)
         # What is optimal with this estimate: the gradient of the data term over the penalty.
         self._dual = (self._predicted - data).mul_(weights).div_(data_penalty)
-
-    def _predict(self, transform: Tensor, out: Tensor) -> Tensor:
-        return _volume_into(out, scale_spectrum(transform, self._symbol))
 
     def __call__(self, pulled: Tensor) -> Pieces:
         """Solve for the new estimate; `pulled` is G.H s and is overwritten with the result."""
@@ -104,11 +105,11 @@ class WeightedQuadraticStep:
         target = self._predicted.add_(self._dual)
         torch.mul(target, self._trust, out=self._dual).sub_(self._trusted)
         target.sub_(self._dual, alpha=2)
+        yield
         transform.add_(scale_spectrum(torch.fft.rfftn(target), self._pull_share))
         yield
-        estimate = _volume_into(pulled, transform)
-        yield
-        self._predict(transform, self._predicted)
+        estimate = yield from _volume_into(pulled, transform)
+        yield from _volume_into(self._predicted, scale_spectrum(transform, self._symbol))
         return estimate
 
 

@@ -6,10 +6,26 @@ arguments, for the life of the window.
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
+from qtpy.QtCore import QThread
 from superqt.utils import create_worker
+
+
+def give_way() -> None:
+    """Let the window go first: lower the priority of this thread and of those it starts.
+
+    Threads of a numerical library inherit it. Linux gives each thread a niceness of its own, which
+    Qt's priorities do not touch; elsewhere Qt's are what there is.
+    """
+    QThread.currentThread().setPriority(QThread.Priority.LowPriority)
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(19, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def run_generator(
@@ -22,6 +38,7 @@ def run_generator(
     """Iterate a generator in a thread; steps, return value and error arrive on this thread."""
 
     def pump() -> Generator[Any, None, Any]:
+        give_way()
         return (yield from generator())
 
     worker = create_worker(pump, _start_thread=False, _ignore_errors=True)
@@ -39,7 +56,12 @@ def run_function(
     on_error: Callable[[Exception], None],
 ) -> Any:
     """Call a function in a thread; its value or error arrives on this thread."""
-    worker = create_worker(function, _start_thread=False, _ignore_errors=True)
+
+    def call() -> Any:
+        give_way()
+        return function()
+
+    worker = create_worker(call, _start_thread=False, _ignore_errors=True)
     worker.returned.connect(on_done)
     worker.errored.connect(on_error)
     worker.start()

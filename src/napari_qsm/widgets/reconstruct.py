@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -200,12 +200,12 @@ class ReconstructWidget(QWidget):
 
     def _finished(self, outcome: tuple[Maps | None, list[Any]]) -> None:
         maps, layers = outcome
-        if maps is None:
-            self.layers.drop_preview()
         self.workbench.finish(self._title, maps)
         self._show_ready()
         if maps is None:
             self.run.show_outcome("Cancelled.")
+            # Afterwards: napari collects garbage when a layer goes, which takes a moment.
+            QTimer.singleShot(0, self.layers.drop_preview)
             return
         if len(self.results) == 1:
             self.view.show_side_by_side()

@@ -74,7 +74,7 @@ def ndi(acquisition: Acquisition, parameters: NDI, device: torch.device) -> Reco
             max_iterations=parameters.iterations,
             view=lambda transform: fourier.volume(transform, space.shape).div_(scale),
         )
-        return space.finish(result)
+        return (yield from space.finish(result))
 
 
 def _phase_scale(acquisition: Acquisition, parameters: NDI, space: Workspace) -> float:

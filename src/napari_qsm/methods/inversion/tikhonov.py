@@ -55,4 +55,4 @@ def tikhonov(
             return (kernel / normal).masked_fill_(normal == 0, 0)
 
         estimate = yield from space.filtered(symbol)
-        return space.finish(estimate)
+        return (yield from space.finish(estimate))

@@ -65,4 +65,4 @@ def tkd(acquisition: Acquisition, parameters: TKD, device: torch.device) -> Reco
             return inverse
 
         estimate = yield from space.filtered(symbol)
-        return space.finish(estimate)
+        return (yield from space.finish(estimate))

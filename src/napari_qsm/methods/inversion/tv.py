@@ -1,12 +1,13 @@
 """TV: total variation by ADMM."""
 
+from collections.abc import Generator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
+from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.solvers.admm import total_variation
@@ -71,20 +72,22 @@ def _start(
     return estimate, dual
 
 
-def _quadratic_step(
+def _data_term(
     acquisition: Acquisition,
     parameters: TV,
     space: Workspace,
     gradient: Gradient,
     penalty: float,
     estimate: Tensor,
-) -> QuadraticStep | WeightedQuadraticStep:
+) -> Generator[Step, None, QuadraticStep | WeightedQuadraticStep]:
     """Return the data term the parameters ask for, and note which one it is."""
     symbol = space.dipole.spectrum
     prior = gradient.spectrum(space.shape, device=space.device)
+    field = space.field()
+    yield space.step(0.0, "preparing the data")
     if parameters.weights == "none":
         space.notes.append("The field counts the same everywhere.")
-        return QuadraticStep(space.field(), symbol, prior, penalty=penalty)
+        return QuadraticStep(field, symbol, prior, penalty=penalty)
     weighted = parameters.weights == "magnitude" and Quantity.MAGNITUDE in acquisition
     if weighted:
         space.notes.append("The field is weighted by the squared magnitude.")
@@ -92,9 +95,11 @@ def _quadratic_step(
         space.notes.append("The field counts the same everywhere in the mask, nothing outside.")
     else:
         space.notes.append("No magnitude was given: the field is weighted by the mask instead.")
+    weights = space.weights(magnitude=weighted)
+    yield space.step(0.0, "preparing the data")
     return WeightedQuadraticStep(
-        space.field(),
-        space.weights(magnitude=weighted),
+        field,
+        weights,
         symbol,
         prior,
         penalty=penalty,
@@ -125,12 +130,13 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
         gradient = Gradient(space.voxel_size)
         estimate, dual = _start(acquisition, space, gradient, threshold)
         yield space.step(0.0, "preparing the data")
-        step = _quadratic_step(acquisition, parameters, space, gradient, penalty, estimate)
+        step = yield from _data_term(acquisition, parameters, space, gradient, penalty, estimate)
+        yield space.step(0.0, "starting")
         iterates = total_variation(
             step, gradient, estimate, threshold=threshold, dual=dual, region=space.region()
         )
-        del estimate, dual
+        del step, estimate, dual
         result = yield from space.follow(
             iterates, tolerance=parameters.tolerance, max_iterations=parameters.max_iterations
         )
-        return space.finish(result)
+        return (yield from space.finish(result))
