@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tables import markdown
+from napari_qsm import process
 from napari_qsm.acquisition import Maps, Quantity
 from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.methods.registry import Method, methods
@@ -38,11 +39,10 @@ def sweep(method: Method[Any]) -> list[dict[str, Any]]:
     name = next((n for n in SWEPT if n in fields), None)
     if name is None:
         return []
-    default = fields[name].default
-    low, high = (getattr(bound, side) for bound, side in zip(
-        sorted(fields[name].metadata, key=lambda m: type(m).__name__), ("ge", "le"), strict=True
-    ))  # fmt: skip
-    values = (type(default)(np.clip(default * factor, low, high)) for factor in SWEEP)
+    number = process.number(fields[name])
+    assert number is not None
+    kind = int if number.whole else float
+    values = (kind(np.clip(number.typical * f, number.low, number.high)) for f in SWEEP)
     return [{name: value} for value in values]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import numpy as np
 from rich.table import Table
 
+from napari_qsm import process
 from napari_qsm.acquisition import Quantity, Volume
 
 if TYPE_CHECKING:
@@ -64,17 +65,16 @@ def _parameters(method: Method[Any]) -> list[str]:
 
 def _parameter(name: str, field: FieldInfo) -> str:
     """One line such as ``threshold = 0.19 (0.02 to 0.5)``."""
-    extra = field.json_schema_extra
-    unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-    default = field.default
+    unit, default = process.unit(field), field.default
+    alias = f" ({field.validation_alias})" if field.validation_alias else ""
     value = f"{default:g}" if isinstance(default, float) else str(default)
-    ends = {type(bound).__name__: bound for bound in field.metadata}
     limits = ""
     if get_origin(field.annotation) is Literal:
         limits = " (" + ", ".join(map(str, get_args(field.annotation))) + ")"
-    elif "Ge" in ends and "Le" in ends:
-        limits = f" ({ends['Ge'].ge:g} to {ends['Le'].le:g})"
-    return f"{name} = {value}{f' {unit}' if unit else ''}{limits}"
+    elif (number := process.number(field)) is not None:
+        limits = f" ({number.low:g} to {number.high:g})"
+        value = "auto" if default is None else value
+    return f"{name}{alias} = {value}{f' {unit}' if unit else ''}{limits}"
 
 
 def description(volume: Volume) -> Table:

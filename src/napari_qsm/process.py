@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from types import NoneType
+from typing import Any, Generic, TypeVar, get_args
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
 
@@ -34,13 +37,14 @@ def parameter(
     unit: str = "",
     log: bool = False,
     alias: str | None = None,
+    typical: float | None = None,
 ) -> Any:
     """Declare one field of a `Parameters` model.
 
     Parameters
     ----------
     default : Any
-        The shipped value.
+        The shipped value; None for a number the work chooses by itself from the data.
     help : str
         One sentence for tooltips and ``--help``.
     low, high : float, optional
@@ -51,7 +55,9 @@ def parameter(
         Whether a control should move on a logarithmic scale.
     alias : str, optional
         A second name the value may be set by, such as ``lambda``, which no Python field can have.
-        What is stored and shown is always the field's own name.
+        What is stored is always the field's own name.
+    typical : float, optional
+        Where a control starts when the user takes over a number that is chosen from the data.
     """
     return Field(
         default,
@@ -59,8 +65,70 @@ def parameter(
         le=high,
         description=help,
         validation_alias=alias,
-        json_schema_extra={"unit": unit, "log": log},
+        json_schema_extra={"unit": unit, "log": log, "typical": typical},
     )
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a control, a table or a sweep must know of a numeric parameter.
+
+    Parameters
+    ----------
+    low, high : float
+        Inclusive range.
+    log, whole, optional : bool
+        Whether it moves in decades, is an integer, and may be left to the work (None).
+    typical : float
+        The shipped value, or where to start if that is None.
+    """
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+    optional: bool
+    typical: float
+
+
+def number(field: FieldInfo) -> Number | None:
+    """Return the numeric side of a field of a `Parameters` model, or None if it has none.
+
+    Raises
+    ------
+    TypeError
+        If it is a number without a range or without a typical value.
+    """
+    kinds = set(get_args(field.annotation)) or {field.annotation}
+    optional = NoneType in kinds
+    if kinds - {NoneType} not in ({int}, {float}):
+        return None
+    ends = {type(bound): bound for bound in field.metadata}
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    typical = extra.get("typical") if field.default is None else field.default
+    if Ge not in ends or Le not in ends or not isinstance(typical, int | float):
+        raise TypeError("A numeric parameter needs a lowest, a highest and a typical value.")
+    return Number(
+        low=float(ends[Ge].ge),
+        high=float(ends[Le].le),
+        log=bool(extra.get("log")),
+        whole=int in kinds,
+        optional=optional,
+        typical=float(typical),
+    )
+
+
+def spoken(name: str, field: FieldInfo) -> str:
+    """Return a parameter's name as researchers say it: its alias, and lambda as λ."""
+    alias = field.validation_alias
+    said = alias if isinstance(alias, str) else name
+    return {"lambda": "λ"}.get(said, said)
+
+
+def unit(field: FieldInfo) -> str:
+    """Return the unit of a field, empty if it has none."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return str(extra.get("unit") or "")
 
 
 @dataclass(frozen=True)

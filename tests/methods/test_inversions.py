@@ -235,21 +235,33 @@ def test_tv_says_which_weights_ran(head):
         head.measured.grid,
         {q: head.measured[q] for q in (Quantity.LOCAL_FIELD, Quantity.MASK)},
     )
-    assert "No magnitude was given" in notes(bare, "magnitude")
+    assert "no magnitude was given" in notes(bare, "magnitude")
+    assert "in the mask" in notes(bare, "mask")
+
+
+def test_lambda_follows_the_noise_and_is_noted(head):
+    def used(factor):
+        scaled = head.measured.with_volumes(
+            {Quantity.LOCAL_FIELD: factor * head.measured[Quantity.LOCAL_FIELD]}
+        )
+        maps = reconstruct("tv", scaled, max_iterations=1)
+        note = next(n for n in maps.provenance.notes if n.startswith("lambda = "))
+        return float(note.split()[2])
+
+    assert used(3.0) == pytest.approx(3 * used(1.0), rel=0.01)
 
 
 def test_tv_starts_from_a_given_susceptibility_and_saves_iterations(head):
-    cold = reconstruct("tv", head.measured)
+    settings = {"weights": "none", "regularization": 1e-4}
+    cold = reconstruct("tv", head.measured, **settings)
     warm_start = head.measured.with_volumes({Quantity.CHI: cold[Quantity.CHI]})
 
-    def iterations(measured, **settings):
-        notes = reconstruct("tv", measured, **settings).provenance.notes
-        return int(next(n for n in notes if n.startswith("Converged")).split()[2])
+    def iterations(measured):
+        maps = reconstruct("tv", measured, **settings | {"regularization": 1.5e-4})
+        return int(next(n for n in maps.provenance.notes if n.startswith("Converged")).split()[2])
 
-    assert iterations(warm_start, regularization=1.5e-4) < 0.85 * iterations(
-        head.measured, regularization=1.5e-4
-    )
-    warm = reconstruct("tv", warm_start)
+    assert iterations(warm_start) < 0.85 * iterations(head.measured)
+    warm = reconstruct("tv", warm_start, **settings)
     difference = np.linalg.norm(warm[Quantity.CHI] - cold[Quantity.CHI])
     assert difference < 0.03 * np.linalg.norm(cold[Quantity.CHI])
     assert any("Started from" in note for note in warm.provenance.notes)
@@ -257,7 +269,7 @@ def test_tv_starts_from_a_given_susceptibility_and_saves_iterations(head):
 
 def test_stopping_early_is_noted(head):
     maps = reconstruct("tv", head.measured, max_iterations=2)
-    assert any("was not reached" in note for note in maps.provenance.notes)
+    assert any("iterations allowed" in note for note in maps.provenance.notes)
 
 
 def test_cropping_to_the_mask_changes_nothing_but_the_frame(head):

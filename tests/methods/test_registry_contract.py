@@ -12,6 +12,7 @@ import torch
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.methods import workspace
 from napari_qsm.methods.registry import find, methods
+from napari_qsm.process import number
 
 METHODS = list(methods().values())
 INVERSIONS = [m for m in METHODS if m.needs == (Quantity.LOCAL_FIELD,)]
@@ -25,12 +26,10 @@ def test_every_parameter_can_be_shown(method):
         assert field.description, name
         assert field.description.endswith("."), name
         assert {"unit", "log"} <= set(field.json_schema_extra), name
-        if field.annotation in (int, float):
-            bounds = {type(m).__name__: m for m in field.metadata}
-            low, high = bounds["Ge"].ge, bounds["Le"].le
-            assert low < high, name
-            assert low <= field.default <= high, name
-            assert low > 0 or not field.json_schema_extra["log"], name
+        if (numeric := number(field)) is not None:
+            assert numeric.low < numeric.high, name
+            assert numeric.low <= numeric.typical <= numeric.high, name
+            assert numeric.low > 0 or not numeric.log, name
         elif get_origin(field.annotation) is not None:
             assert field.default in get_args(field.annotation), name
         else:

@@ -6,14 +6,16 @@ import pytest
 from qtpy.QtWidgets import QCheckBox, QComboBox
 
 from napari_qsm.methods.registry import Parameters, methods, parameter
+from napari_qsm.process import number
 from napari_qsm.widgets.number import NumberControl
-from napari_qsm.widgets.parameters import ParameterForm, number_range
+from napari_qsm.widgets.parameters import OptionalNumber, ParameterForm
 
 
 class Example(Parameters):
     strength: float = parameter(1e-3, "How strong.", low=1e-6, high=1.0, log=True)
     rounds: int = parameter(10, "How often.", low=1, high=99)
     variant: Literal["clamped", "zeroed"] = parameter("clamped", "Which one.")
+    guessed: float | None = parameter(None, "By itself.", low=0.1, high=10.0, typical=2.0)
     careful: bool = parameter(True, "Whether to take care.")
 
 
@@ -47,16 +49,25 @@ def test_using_a_control_reports_its_field_and_value(form, qtbot, name, act, val
     assert type(signal.args[1]) is type(value)
 
 
+def test_a_number_chosen_from_the_data_can_be_taken_over_and_given_back(form, qtbot):
+    control = form.controls["guessed"]
+    assert control.value is None
+    with qtbot.waitSignal(form.changed) as signal:
+        control.auto.setChecked(False)
+    assert signal.args == ["guessed", 2.0]
+    with qtbot.waitSignal(form.changed) as signal:
+        control.auto.setChecked(True)
+    assert signal.args == ["guessed", None]
+
+
 def test_every_parameter_of_every_method_has_a_control_and_a_tooltip(qtbot):
     for method in methods().values():
         shipped = method.parameters()
         form = ParameterForm(shipped)
         qtbot.addWidget(form)
         for attribute, field in type(shipped).model_fields.items():
-            name = field.alias or attribute
-            control = form.controls[name]
-            assert len(control.toolTip()) > 15, f"{method.key}.{name} has no help"
-            if isinstance(control, NumberControl):
+            control = form.controls[attribute]
+            assert len(control.toolTip()) > 15, f"{method.key}.{attribute} has no help"
+            if isinstance(control, NumberControl | OptionalNumber):
                 assert control.value == getattr(shipped, attribute)
-                low, high = number_range(field)
-                assert low < high
+                assert number(field).low < number(field).high

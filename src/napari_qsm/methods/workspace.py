@@ -203,8 +203,8 @@ class Workspace:
         last = yield from self._report(running, tolerance, max_iterations, view)
         if last.change > tolerance:
             self.notes.append(
-                f"Stopped after {last.iteration} iterations at a relative change of "
-                f"{last.change:.1e}; the tolerance of {tolerance:.0e} was not reached."
+                f"Stopped after the {last.iteration} iterations allowed, at a relative change of "
+                f"{last.change:.1e} (tolerance {tolerance:.0e})."
             )
         else:
             self.notes.append(f"Converged in {last.iteration} iterations.")

@@ -4,13 +4,47 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLabel, QWidget
 
-from napari_qsm.methods.registry import Parameters
+from napari_qsm import process
+from napari_qsm.widgets import texts
 from napari_qsm.widgets.number import NumberControl
+
+
+class OptionalNumber(QWidget):
+    """A number that is chosen from the data until somebody takes it over."""
+
+    value_changed = Signal(object)
+
+    def __init__(self, value: float | None, number: process.Number) -> None:
+        super().__init__()
+        self.control = number_control(number.typical if value is None else value, number)
+        self.auto = QCheckBox("auto")
+        self.auto.setToolTip(texts.AUTO)
+        self.auto.setChecked(value is None)
+        self.control.setEnabled(value is not None)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.auto)
+        layout.addWidget(self.control, 1)
+        self.auto.toggled.connect(self._toggle)
+        self.control.value_changed.connect(lambda new: self.value_changed.emit(new))
+
+    @property
+    def value(self) -> float | None:
+        """The number, or None while it is chosen from the data."""
+        return None if self.auto.isChecked() else self.control.value
+
+    def _toggle(self, auto: bool) -> None:
+        self.control.setEnabled(not auto)
+        self.value_changed.emit(self.value)
+
+
+def number_control(value: float, number: process.Number) -> NumberControl:
+    """Make the slider and text of a numeric parameter."""
+    return NumberControl(value, number.low, number.high, log=number.log, whole=number.whole)
 
 
 class ParameterForm(QWidget):
@@ -24,15 +58,14 @@ class ParameterForm(QWidget):
 
     changed = Signal(str, object)
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: process.Parameters) -> None:
         super().__init__()
         self.controls: dict[str, QWidget] = {}
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for attribute, field in type(parameters).model_fields.items():
-            name = field.alias or attribute
-            control = self._control(name, field, getattr(parameters, attribute))
+        for name, field in type(parameters).model_fields.items():
+            control = self._control(name, field, getattr(parameters, name))
             label = QLabel(row_label(name, field))
             for part in (label, control):
                 part.setToolTip(f"<p>{field.description}</p>")
@@ -51,42 +84,21 @@ class ParameterForm(QWidget):
             combo.setCurrentText(str(value))
             combo.currentTextChanged.connect(lambda text: self.changed.emit(name, text))
             return combo
-        if field.annotation in (int, float):
-            low, high = number_range(field)
-            whole = field.annotation is int
-            number = NumberControl(value, low, high, log=is_log(field), whole=whole)
-            number.value_changed.connect(
-                lambda new: self.changed.emit(name, round(new) if whole else new)
-            )
-            return number
-        raise TypeError(f"No control shows a parameter of type {field.annotation}.")
+        number = process.number(field)
+        if number is None:
+            raise TypeError(f"No control shows a parameter of type {field.annotation}.")
+        control: OptionalNumber | NumberControl
+        control = (
+            OptionalNumber(value, number) if number.optional else number_control(value, number)
+        )
+        whole = number.whole
+        control.value_changed.connect(
+            lambda new: self.changed.emit(name, round(new) if whole and new is not None else new)
+        )
+        return control
 
 
 def row_label(name: str, field: FieldInfo) -> str:
-    """Name and unit of a parameter as its row shows them."""
-    unit = _extra(field).get("unit")
-    return f"{name.replace('_', ' ')} [{unit}]" if unit else name.replace("_", " ")
-
-
-def number_range(field: FieldInfo) -> tuple[float, float]:
-    """Inclusive range of a numeric parameter.
-
-    Raises
-    ------
-    TypeError
-        If the model gives none: a slider needs both ends.
-    """
-    low = next((m.ge for m in field.metadata if isinstance(m, Ge)), None)
-    high = next((m.le for m in field.metadata if isinstance(m, Le)), None)
-    if low is None or high is None:
-        raise TypeError("A numeric parameter needs a lowest and a highest value.")
-    return float(low), float(high)  # type: ignore[arg-type]
-
-
-def is_log(field: FieldInfo) -> bool:
-    """Whether a parameter moves on a logarithmic scale."""
-    return bool(_extra(field).get("log"))
-
-
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    """Name, as researchers say it, and unit of a parameter as its row shows them."""
+    words = process.spoken(name, field).replace("_", " ")
+    return f"{words} [{unit}]" if (unit := process.unit(field)) else words

@@ -19,6 +19,7 @@ B0_DIRECTION = (
 B0_RESET = "Take the direction from the affine again"
 
 METHOD = "How the field is inverted to susceptibility."
+AUTO = "Chosen from the data; the notes of the result say which value ran."
 RESET = "Back to the shipped parameters"
 DEVICE = "Where the reconstruction runs."
 PREVIEW = "Show the current estimate while the reconstruction runs."

@@ -19,6 +19,7 @@ from napari_qsm.methods.registry import Method, Parameters, Reconstruction, Step
 from napari_qsm.physics.units import FieldUnit
 from napari_qsm.preparation.assemble import assemble
 from napari_qsm.preparation.checks import Finding, inspect
+from napari_qsm.process import spoken
 from napari_qsm.workbench.job import Job
 
 
@@ -224,9 +225,12 @@ class Workbench:
 
 def _difference(parameters: Parameters) -> str:
     """Name the parameters that are not at their shipped value, for a layer's name."""
-    shipped = type(parameters)().model_dump(by_alias=True)
-    changed = {k: v for k, v in parameters.model_dump(by_alias=True).items() if v != shipped[k]}
-    parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items()]
+    fields, shipped = type(parameters).model_fields, type(parameters)()
+    parts = []
+    for name, value in parameters:
+        if value != getattr(shipped, name):
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            parts.append(f"{spoken(name, fields[name])}={shown}")
     return f" {', '.join(parts)}" if parts else ""
 
 

@@ -46,7 +46,7 @@ def truncated_inverse(symbol: Tensor, threshold: float, variant: str) -> Tensor:
     label="TKD",
     summary="Thresholded k-space division: instant, streaks at the magic angle.",
     parameters=TKD,
-    references=("10.1002/mrm.22135", "10.1002/mrm.24305"),
+    references=("10.1002/mrm.22135", "10.1002/mrm.24405"),
 )
 def tkd(acquisition: Acquisition, parameters: TKD, device: torch.device) -> Reconstruction:
     """Divide the field's spectrum by the dipole kernel wherever that is safe.
