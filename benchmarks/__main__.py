@@ -6,12 +6,14 @@ import argparse
 import os
 import platform
 import time
+from pathlib import Path
 
 import napari_qsm  # noqa: F401  # before torch: it sets how threads wait
 
 import torch  # isort: skip
 
 from benchmarks.error import error_table
+from benchmarks.in_vivo import in_vivo_table
 from benchmarks.memory import memory_table, peak_volumes
 from benchmarks.speed import convergence_table, iteration_table
 
@@ -21,11 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, for a minute")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--in-vivo", type=Path, help="folder of slabs with COSMOS; only this table")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # the memory table's child
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.peak:
         print(peak_volumes(arguments.peak))
+        return
+    if arguments.in_vivo:
+        print(in_vivo_table(arguments.in_vivo))
         return
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(

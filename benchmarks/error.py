@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.tables import markdown
 from napari_qsm import process
-from napari_qsm.acquisition import Maps, Quantity
+from napari_qsm.acquisition import Acquisition, Maps, Quantity
 from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.methods.registry import Method, methods
-from napari_qsm.training.phantom import CASES, Phantom, sample_head
+from napari_qsm.training.phantom import CASES, sample_head
 
 SWEPT = ("regularization", "threshold", "iterations")
 """The parameter that trades streaks for blur, by the names methods give it."""
@@ -22,9 +22,11 @@ SWEEP = (0.25, 0.5, 0.71, 1.41, 2.0, 4.0)
 """Multiples of the default it is swept over."""
 
 
-def run(method: Method[Any], phantom: Phantom, settings: Mapping[str, Any]) -> tuple[Maps, float]:
+def run(
+    method: Method[Any], measured: Acquisition, settings: Mapping[str, Any]
+) -> tuple[Maps, float]:
     """Return maps and seconds of one reconstruction."""
-    running = method(phantom.acquisition, method.with_settings(settings))
+    running = method(measured, method.with_settings(settings))
     began = time.perf_counter()
     while True:
         try:
@@ -51,16 +53,17 @@ def error_table(voxel_size: float) -> str:
     rows = []
     for case in list(CASES)[:2]:
         phantom = sample_head(case, voxel_size)
-        truth, mask = phantom.truth[Quantity.CHI], phantom.acquisition.mask
+        measured = phantom.acquisition
+        truth, mask = phantom.truth[Quantity.CHI], measured.mask
 
         def error(maps: Maps, truth: Any = truth, mask: Any = mask) -> float:
             return nrmse(maps[Quantity.CHI], truth, mask)
 
         for method in methods().values():
-            if method.missing(phantom.acquisition) or Quantity.CHI not in method.gives:
+            if method.missing(measured) or Quantity.CHI not in method.gives:
                 continue
-            maps, seconds = run(method, phantom, {})
-            errors = {error(run(method, phantom, s)[0]): s for s in sweep(method)}
+            maps, seconds = run(method, measured, {})
+            errors = {error(run(method, measured, s)[0]): s for s in sweep(method)}
             default = error(maps)
             best = min([default, *errors])
             setting = errors.get(best, {})

@@ -23,9 +23,10 @@ DATA_PENALTY = 0.3
 """Penalty of the weighted data split; 0.1 to 1 all converge, this soonest (measured)."""
 
 
-NOISE_SHARE = 0.1
-"""lambda over the noise of the field, in mm: the best on the digital head, and half the error of a
-fixed lambda on measured fields, which are noisier than it (docs/benchmarks.md)."""
+NOISE_SHARE = {"magnitude": 0.05, "mask": 0.1, "none": 0.1}
+"""lambda over the noise of the field, in mm, for each weighting. Near the best on the digital head;
+on measured fields, noisier than it, a quarter less error than with its lambda. Weights by the
+magnitude discount the noisiest voxels already (docs/benchmarks.md)."""
 
 
 class TV(Parameters):
@@ -34,7 +35,7 @@ class TV(Parameters):
     regularization: float | None = parameter(
         None,
         "Weight of total variation against the field (lambda): low values leave noise and streaks, "
-        "high ones flatten fine structures. By itself a tenth of the field's noise.",
+        "high ones flatten fine structures. By itself a share of the field's noise.",
         low=1e-6,
         high=1e-2,
         log=True,
@@ -82,28 +83,16 @@ def _start(
 
 
 def _data_term(
-    acquisition: Acquisition,
-    parameters: TV,
-    space: Workspace,
-    gradient: Gradient,
-    penalty: float,
-    estimate: Tensor,
+    weighting: str, space: Workspace, gradient: Gradient, penalty: float, estimate: Tensor
 ) -> Generator[Step, None, QuadraticStep | WeightedQuadraticStep]:
-    """Return the data term the parameters ask for, and note which one it is."""
+    """Return the data term for a weighting, pausing on the way."""
     symbol = space.dipole.spectrum
     prior = gradient.spectrum(space.shape, device=space.device)
     field = space.field()
     yield space.step(0.0, "preparing the data")
-    weighted = parameters.weights == "magnitude" and Quantity.MAGNITUDE in acquisition
-    if parameters.weights == "none" or (parameters.weights == "magnitude" and not weighted):
-        reason = " (no magnitude was given)" if parameters.weights == "magnitude" else ""
-        space.notes.append(f"The field counts the same everywhere{reason}.")
+    if weighting == "none":
         return QuadraticStep(field, symbol, prior, penalty=penalty)
-    if weighted:
-        space.notes.append("The field is weighted by the squared magnitude.")
-    else:
-        space.notes.append("The field counts the same everywhere in the mask, nothing outside.")
-    weights = space.weights(magnitude=weighted)
+    weights = space.weights(magnitude=weighting == "magnitude")
     yield space.step(0.0, "preparing the data")
     return WeightedQuadraticStep(
         field,
@@ -116,16 +105,34 @@ def _data_term(
     )
 
 
-def _regularization(acquisition: Acquisition, parameters: TV, space: Workspace) -> float:
-    """Return lambda in ppm mm: the one stated, or `NOISE_SHARE` of the field's noise; noted."""
+def _weighting(acquisition: Acquisition, parameters: TV, space: Workspace) -> str:
+    """Return the weighting that is possible: that of the parameters, or none; noted."""
+    if parameters.weights == "magnitude" and Quantity.MAGNITUDE not in acquisition:
+        space.notes.append("The field counts the same everywhere (no magnitude was given).")
+        return "none"
+    words = {
+        "magnitude": "The field is weighted by the squared magnitude.",
+        "mask": "The field counts the same everywhere in the mask, nothing outside.",
+        "none": "The field counts the same everywhere.",
+    }
+    space.notes.append(words[parameters.weights])
+    return parameters.weights
+
+
+def _regularization(
+    acquisition: Acquisition, parameters: TV, weighting: str, space: Workspace
+) -> float:
+    """Return lambda in ppm mm: the one stated, or a share of the field's noise; noted."""
     if parameters.regularization is not None:
         return parameters.regularization
     noise = field_noise(acquisition[Quantity.LOCAL_FIELD], acquisition.mask)
     number = process.number(TV.model_fields["regularization"])
     assert number is not None
-    chosen = float(f"{min(max(NOISE_SHARE * noise, number.low), number.high):.3g}")
+    share = NOISE_SHARE[weighting]
+    chosen = float(f"{min(max(share * noise, number.low), number.high):.3g}")
     space.notes.append(
-        f"lambda = {chosen:g} ppm mm, chosen as a tenth of the field's noise of {noise:.2g} ppm."
+        f"lambda = {chosen:g} ppm mm, chosen as {share:g} mm times the field's noise of "
+        f"{noise:.2g} ppm."
     )
     return chosen
 
@@ -147,12 +154,15 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
     """
     with Workspace(acquisition, device, "TV") as space:
         yield space.step(0.0, "preparing")
-        penalty = parameters.penalty_ratio * _regularization(acquisition, parameters, space)
+        weighting = _weighting(acquisition, parameters, space)
+        penalty = parameters.penalty_ratio * _regularization(
+            acquisition, parameters, weighting, space
+        )
         threshold = 1 / parameters.penalty_ratio
         gradient = Gradient(space.voxel_size)
         estimate, dual = _start(acquisition, space, gradient, threshold)
         yield space.step(0.0, "preparing the data")
-        step = yield from _data_term(acquisition, parameters, space, gradient, penalty, estimate)
+        step = yield from _data_term(weighting, space, gradient, penalty, estimate)
         yield space.step(0.0, "starting")
         iterates = total_variation(
             step, gradient, estimate, threshold=threshold, dual=dual, region=space.region()
