@@ -14,7 +14,7 @@ from napari_qsm.widgets import texts
 from napari_qsm.widgets.contributions import get_reader
 from napari_qsm.widgets.readout import ReadoutWidget
 from napari_qsm.widgets.reconstruct import ReconstructWidget
-from napari_qsm.widgets.view_panel import set_convention
+from napari_qsm.widgets.view_panel import ViewPanel, set_convention
 from napari_qsm.workbench.layers import quantity_of
 
 ROOT = Path(__file__).parents[2]
@@ -88,3 +88,16 @@ def test_both_conventions_are_left_handed_like_the_data(viewer, convention):
         else camera.orientation[2]
     )
     assert right == ("left" if convention == texts.RADIOLOGICAL else "right")
+
+
+def test_signed_maps_change_their_look_in_3d_and_get_it_back(viewer, add, brain, qtbot):
+    panel = ViewPanel(viewer)
+    qtbot.addWidget(panel)
+    chi = add(viewer, np.where(brain, 0.1, 0.0), Quantity.CHI)
+    before = (chi.contrast_limits, chi.colormap, chi.rendering)
+    viewer.dims.ndisplay = 3
+    assert chi.contrast_limits[0] == 0
+    assert chi.rendering == "mip"
+    viewer.dims.ndisplay = 2
+    assert (chi.contrast_limits, chi.colormap, chi.rendering) == before
+    panel.disconnect_viewer()

@@ -31,6 +31,7 @@ class ReadoutWidget(QWidget):
         self._viewer = napari_viewer
         self.place = QLabel("Move the mouse over a map.")
         self.place.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.place.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.table = QTableWidget(0, 2)
         self.table.horizontalHeader().hide()
         self.table.verticalHeader().hide()
@@ -46,6 +47,7 @@ class ReadoutWidget(QWidget):
         self.table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(9, 2, 9, 2)
+        self.setMaximumHeight(8 * _ROW_HEIGHT)  # the reconstruct dock above needs the room more
         layout.addWidget(self.place)
         layout.addWidget(self.table)
         napari_viewer.mouse_move_callbacks.append(self._moved)

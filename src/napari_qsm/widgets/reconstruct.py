@@ -75,24 +75,28 @@ class ReconstructWidget(QWidget):
             ("Input", self.inputs),
             ("Input check", self.findings),
             ("Method", self.method),
-            ("Run", self.run),
-            ("View", self.view),
         ):
             heading = QLabel(f"<b>{title}</b>")
             column.addWidget(heading)
             column.addWidget(panel)
         column.addStretch(1)
-        notice = QLabel(texts.RESEARCH_USE)
-        notice.setStyleSheet("color: gray")
-        column.addWidget(notice)
         scroll = QScrollArea()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
+        layout.setContentsMargins(0, 0, 0, 6)
+        layout.addWidget(scroll, 1)
+        # Always in reach, however much the panels above have to say.
+        footer = QVBoxLayout()
+        footer.setContentsMargins(9, 0, 9, 0)
+        footer.addWidget(self.run)
+        footer.addWidget(self.view)
+        notice = QLabel(texts.RESEARCH_USE)
+        notice.setStyleSheet("color: gray")
+        footer.addWidget(notice)
+        layout.addLayout(footer)
         self.setMinimumWidth(400)
 
     def _connect(self) -> None:
@@ -211,9 +215,10 @@ class ReconstructWidget(QWidget):
             self.view.show_side_by_side()
         self.layers.show(layers)
         provenance = maps.provenance
+        known = self.workbench.understanding.acquisition
+        told = provenance.notes[len(known.notes) if known else 0 :]
         self.run.show_outcome(
-            f"{self._title}: done in {duration(provenance.seconds)} on {provenance.device}. "
-            + " ".join(n for n in provenance.notes if "NRMSE" in n)
+            f"{self._title}: done in {duration(provenance.seconds)} on {provenance.device}.", told
         )
 
     def _failed_run(self, error: Exception) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from html import escape
+
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -91,9 +94,10 @@ class RunPanel(QWidget):
             left = "" if progress.remaining is None else f" · {duration(progress.remaining)} left"
             self.status.setText(f"{progress.message}{left}")
 
-    def show_outcome(self, text: str) -> None:
-        """Say how the job ended."""
-        self.status.setText(text)
+    def show_outcome(self, text: str, notes: Iterable[str] = ()) -> None:
+        """Say how the job ended, and what the method wants to be known about its result."""
+        told = escape(" ".join(notes))
+        self.status.setText(f"{escape(text)} <small style='color:gray'>{told}</small>")
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Layer
@@ -21,6 +21,7 @@ _ORIENTATIONS = {
     texts.RADIOLOGICAL: ("away", "up", "left"),
     texts.NEUROLOGICAL: ("towards", "up", "right"),
 }
+_DEEP = {"rendering": "mip", "colormap": "gray", "contrast_limits": None}
 _CORNERS = {texts.RADIOLOGICAL: "R on the left", texts.NEUROLOGICAL: "L on the left"}
 
 
@@ -63,31 +64,37 @@ def label(layer: Layer, on: bool) -> None:
 
 
 class DepthWindow:
-    """In 3D, shows susceptibility as a projection of its positive part; in 2D as it was.
+    """In 3D, shows signed maps as a projection of their positive part; in 2D as they were.
 
     No projection suits signed numbers: zero, the background, would hide one sign or grey out both
-    (napari#7444). Iron, blood and veins are positive and stand out; the window of the 2D view comes
+    (napari#7444). Iron, blood and veins are positive and stand out; the look of the 2D view comes
     back with it.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._flat: WeakKeyDictionary[Layer, tuple[float, float]] = WeakKeyDictionary()
+        self._flat: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
         viewer.dims.events.ndisplay.connect(self.update)
         viewer.layers.events.inserted.connect(self.update)
 
     def update(self, event: object = None) -> None:
-        """Give every susceptibility map the window of the present number of dimensions."""
+        """Give every signed map the look of the present number of dimensions."""
         deep = self._viewer.dims.ndisplay == 3
         for layer in self._viewer.layers:
-            if quantity_of(layer) is not Quantity.CHI:
+            quantity = quantity_of(layer)
+            if quantity is None or quantity.window is None or quantity.window[0] >= 0:
                 continue
             if deep and layer not in self._flat:
-                self._flat[layer] = tuple(layer.contrast_limits)
-                layer.rendering = "mip"
-                layer.contrast_limits = (0.0, max(2 * layer.contrast_limits[1], 1e-3))
+                self._flat[layer] = {name: getattr(layer, name) for name in _DEEP}
+                top = max(2 * layer.contrast_limits[1], 1e-3)
+                self._set(layer, _DEEP | {"contrast_limits": (0.0, top)})
             elif not deep and layer in self._flat:
-                layer.contrast_limits = self._flat.pop(layer)
+                self._set(layer, self._flat.pop(layer))
+
+    @staticmethod
+    def _set(layer: Layer, look: dict[str, Any]) -> None:
+        for name, value in look.items():
+            setattr(layer, name, value)
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""

@@ -80,8 +80,7 @@ def layer_data(
         "colormap": quantity.colormap if quantity else "gray",
         "blending": "translucent",
         "interpolation2d": "linear",
-        # Of napari's projections only the average keeps both signs visible (napari#7444).
-        "rendering": "average" if window[0] < 0 else "mip",
+        "rendering": "mip",
     }
     return data, keywords, "image"
 
