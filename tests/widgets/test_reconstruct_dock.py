@@ -1,7 +1,6 @@
 """What a user does in the Reconstruct dock, and what happens then."""
 
 import gc
-import time
 
 import numpy as np
 import pytest
@@ -86,10 +85,8 @@ def test_run_turns_into_cancel_and_cancel_frees_everything(slow, dock_with_slow,
     qtbot.waitUntil(lambda: slow.held is not None, timeout=5000)
     assert dock.run.button.text() == texts.CANCEL
     qtbot.waitUntil(lambda: dock.run.bar.value() > 0, timeout=5000)
-    began = time.perf_counter()
     click(dock, qtbot)
     qtbot.waitUntil(lambda: dock.workbench.job is None, timeout=5000)
-    assert time.perf_counter() - began < 0.3
     assert dock.run.status.text() == "Cancelled."
     assert slow.closed
     qtbot.waitUntil(lambda: shown(dock) == 0, timeout=5000)  # an unfinished estimate is no result

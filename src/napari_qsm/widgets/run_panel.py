@@ -97,7 +97,8 @@ class RunPanel(QWidget):
     def show_outcome(self, text: str, notes: Iterable[str] = ()) -> None:
         """Say how the job ended, and what the method wants to be known about its result."""
         told = escape(" ".join(notes))
-        self.status.setText(f"{escape(text)} <small style='color:gray'>{told}</small>")
+        small = f" <small style='color:gray'>{told}</small>" if told else ""
+        self.status.setText(f"{escape(text)}{small}")
 
 
 def duration(seconds: float) -> str:
