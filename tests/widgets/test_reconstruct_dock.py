@@ -1,6 +1,7 @@
 """What a user does in the Reconstruct dock, and what happens then."""
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from qtpy.QtCore import Qt
 from superqt.utils import WorkerBase
 
 from napari_qsm.acquisition import Grid, Quantity
-from napari_qsm.io.nifti import read_volume
+from napari_qsm.io.nifti import read_volume, write_volume
 from napari_qsm.methods.registry import methods
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.reconstruct import ReconstructWidget
@@ -199,3 +200,41 @@ def test_parameters_are_remembered_per_method_and_reset(dock):
     assert (
         dock.method.form.controls["threshold"].value == dock.workbench.parameters.threshold != 0.25
     )
+
+
+def test_a_file_opened_for_a_role_is_chosen_for_it(dock, qtbot, tmp_path, grid, brain):
+    magnitude = np.random.default_rng(0).uniform(1, 2, (*grid.shape, 2)).astype(np.float32)
+    path = write_volume(tmp_path / "whatever.nii.gz", magnitude, grid)
+    dock.open_file(path, "magnitude")
+    qtbot.waitUntil(lambda: dock.inputs.roles["magnitude"].layer is not None, timeout=5000)
+    assert dock.inputs.roles["magnitude"].layer.name == "whatever [1]"
+    qtbot.waitUntil(lambda: dock.workbench.inputs.magnitude is not None, timeout=5000)
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(dock, qtbot, tmp_path):
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(b"no image")
+    dock.open_file(path, "field")
+    qtbot.waitUntil(lambda: "broken.nii.gz" in dock.run.status.text(), timeout=5000)
+
+
+def test_a_layer_that_cannot_be_placed_disables_run_and_says_why(dock, qtbot, viewer):
+    mirrored = Image(np.ones((20, 28, 24)), scale=(1, 1, -1), name="mirrored")
+    dock.inputs.roles["magnitude"].choose(viewer.add_layer(mirrored))
+    qtbot.waitUntil(lambda: "mirrored" in dock.findings.text(), timeout=5000)
+    assert not dock.run.button.isEnabled()
+
+
+def test_results_live_as_long_as_their_layers(dock, qtbot, viewer):
+    choose(dock, "tkd")
+    click(dock, qtbot)
+    finish(dock, qtbot)
+    maps = weakref.ref(viewer.layers[-1].metadata["qsm"]["maps"])
+    viewer.layers.selection.active = viewer.layers[0]  # napari itself keeps the selected layer
+    for layer in list(viewer.layers):
+        if quantity_of(layer) in (Quantity.CHI, Quantity.RESIDUAL):
+            viewer.layers.remove(layer)
+    del layer
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=5000)
+    gc.collect()
+    assert maps() is None

@@ -62,8 +62,6 @@ class InputsPanel(QWidget):
     `show_understanding` as placeholders, so that a typed number always means a correction.
     """
 
-    open_failed = Signal(str)
-
     def __init__(self, viewer: ViewerModel, workbench: Workbench) -> None:
         super().__init__()
         self._workbench = workbench
@@ -147,7 +145,7 @@ class InputsPanel(QWidget):
         try:
             volumes = {key: self._volume(choice.layer, field) for key, choice in self.roles.items()}
         except InputError as error:
-            self.open_failed.emit(str(error))
+            self._workbench.reject(str(error))
             return
         index = self.unit.currentIndex()
         echo_time = self.echo_time.value

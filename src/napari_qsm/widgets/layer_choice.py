@@ -45,7 +45,7 @@ class LayerChoice(QWidget):
         auto: bool = True,
     ) -> None:
         super().__init__()
-        self._viewer, self._accepts, self._kinds, self._auto = viewer, accepts, kinds, auto
+        self._viewer, self.accepts, self._kinds, self._auto = viewer, accepts, kinds, auto
         self._offered: list[Layer] = []
         self.combo = QComboBox()
         self.combo.setToolTip(tooltip)
@@ -103,12 +103,12 @@ class LayerChoice(QWidget):
         if not isinstance(layer, self._kinds) or layer.ndim != 3:
             return False
         quantity = quantity_of(layer)
-        return quantity is None or quantity in self._accepts
+        return quantity is None or quantity in self.accepts
 
     def _obvious(self) -> Layer | None:
         if not self._auto:
             return None
-        fitting = (layer for layer in self._offered if quantity_of(layer) in self._accepts)
+        fitting = (layer for layer in self._offered if quantity_of(layer) in self.accepts)
         return next(fitting, None)
 
     def _rename(self, event: object = None) -> None:

@@ -31,7 +31,7 @@ from napari_qsm.widgets.method_panel import MethodPanel
 from napari_qsm.widgets.results import ResultLayers
 from napari_qsm.widgets.run_panel import RunPanel, duration
 from napari_qsm.widgets.view_panel import ViewPanel
-from napari_qsm.workbench.layers import dress, layer_data, map_layers
+from napari_qsm.workbench.layers import dress, file_layers, map_layers, maps_of
 from napari_qsm.workbench.session import Inputs, Result, Understanding, Workbench, understand
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ReconstructWidget(QWidget):
         self.method = MethodPanel(self.workbench)
         self.run = RunPanel()
         self.view = ViewPanel(napari_viewer)
-        self.results: list[Result] = []
+        self.results: list[str] = []
         self.layers = ResultLayers(napari_viewer)
         self._understanding = Latest(self._failed)
         self._title = ""
@@ -111,7 +111,6 @@ class ReconstructWidget(QWidget):
         self.run.cancel_wanted.connect(self.cancel)
         self.run.preview_toggled.connect(self._set_preview)
         self.view.save_wanted.connect(self._ask_and_save)
-        self.inputs.open_failed.connect(show_error)
         self.method.refused.connect(show_error)
         for role, choice in self.inputs.roles.items():
             choice.file_wanted.connect(lambda path, role=role: self.open_file(path, role))
@@ -151,10 +150,11 @@ class ReconstructWidget(QWidget):
         choice = self.inputs.roles[role]
 
         def read() -> Any:
-            return layer_data(read_volume(path), choice.accepts[0], path.name.split(".nii")[0])
+            return file_layers(path, read_volume(path), choice.accepts[0])
 
-        def show(data: Any) -> None:
-            choice.choose(self.layers.add(data))
+        def show(layers: list[Any]) -> None:
+            added = [self.layers.add(data) for data in layers]
+            choice.choose(added[0])
 
         run_function(read, on_done=show, on_error=self._failed)
 
@@ -237,7 +237,7 @@ class ReconstructWidget(QWidget):
     # -- results ----------------------------------------------------------------------------
 
     def _add_result(self, result: Result) -> None:
-        self.results.append(result)
+        self.results.append(result.title)
         self.view.save.setEnabled(True)
 
     def _ask_and_save(self) -> None:
@@ -246,9 +246,16 @@ class ReconstructWidget(QWidget):
             self.save(Path(folder))
 
     def save(self, folder: Path, *, overwrite: bool = False) -> None:
-        """Save the newest result to `folder`; asks before it replaces anything."""
-        result = self.results[-1]
-        stem = "".join(c if c.isalnum() else "-" for c in result.title).strip("-").lower()
+        """Save the result of the selected layer, else the topmost one, to `folder`.
+
+        Asks before it replaces anything.
+        """
+        viewer_layers = self._viewer.layers
+        maps = maps_of(viewer_layers, viewer_layers.selection.active)
+        if maps is None:
+            self._failed(InputError("There is no result to save any more; reconstruct again."))
+            return
+        stem = maps.provenance.method
 
         def failed(error: Exception) -> None:
             if isinstance(error, InputError) and not overwrite and "exists" in str(error):
@@ -261,7 +268,7 @@ class ReconstructWidget(QWidget):
             self._failed(error)
 
         run_function(
-            lambda: write_maps(result.maps, folder, stem=stem, overwrite=overwrite),
+            lambda: write_maps(maps, folder, stem=stem, overwrite=overwrite),
             on_done=lambda paths: show_info(f"Saved {len(paths)} files to {folder}."),
             on_error=failed,
         )

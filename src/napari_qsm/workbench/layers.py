@@ -7,7 +7,7 @@ about a layer lies there, never in the layer's transform (see `placement`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,7 @@ def map_layers(maps: Maps, title: str) -> Iterator[LayerData]:
         "method": provenance.method,
         "params": dict(provenance.parameters),
         "provenance": provenance,
+        "maps": maps,  # lives as long as one of its layers does
     }
     for quantity in sorted(maps.volumes, key=lambda q: q is Quantity.CHI):
         volume = Volume(
@@ -252,6 +253,16 @@ def _unlocated(name: str, data: NDArray[Any], scale: ArrayLike, translate: Array
     return Volume(data, Grid(data.shape, affine), source=name, notes=(note,))
 
 
+def maps_of(layers: Iterable[Layer], active: Layer | None) -> Maps | None:
+    """Return the maps the active layer belongs to, else those of the topmost result."""
+    candidates = [active] if active is not None else []
+    for layer in (*candidates, *reversed(list(layers))):
+        maps = (facts_of(layer) or {}).get("maps")
+        if isinstance(maps, Maps):
+            return maps
+    return None
+
+
 def stored_layer(
     data: NDArray[Any], meta: Mapping[str, Any]
 ) -> tuple[NDArray[Any], Grid, dict[str, Any]]:
@@ -281,10 +292,13 @@ def stored_layer(
     return from_display(data, grid), grid, {k: v for k, v in sidecar.items() if v is not None}
 
 
-def file_layers(path: Path, volume: Volume) -> list[LayerData]:
-    """Return the layers that show a file: one, or one an echo if it holds several."""
+def file_layers(path: Path, volume: Volume, quantity: Quantity | None = None) -> list[LayerData]:
+    """Return the layers that show a file: one, or one an echo if it holds several.
+
+    What it holds is guessed from its name and contents unless `quantity` says so.
+    """
     name = path.name.split(".nii")[0]
-    quantity = guess_quantity(path, volume)
+    quantity = quantity or guess_quantity(path, volume)
     if volume.data.ndim == 3:
         return [layer_data(volume, quantity, name)]
     return [

@@ -163,6 +163,12 @@ class Workbench:
             self.understanding = understanding
             self.understood.emit(understanding)
 
+    def reject(self, reason: str) -> None:
+        """Say that the chosen layers cannot even be read as inputs, and why."""
+        self.inputs = Inputs()
+        self.understanding = Understanding(None, (Finding("error", reason),))
+        self.understood.emit(self.understanding)
+
     def choose_method(self, key: str) -> None:
         """Choose another method; every method remembers its own settings."""
         self.method = key
@@ -193,11 +199,11 @@ class Workbench:
 
     def reason_not_to_run(self) -> str:
         """Say why nothing can be run now; empty when something can."""
-        if self.inputs.field is None:
-            return "Choose a local field to begin."
         errors = [f.text for f in self.understanding.findings if f.severity == "error"]
         if errors:
             return errors[0]
+        if self.inputs.field is None:
+            return "Choose a local field to begin."
         if self.understanding.acquisition is None:
             return "Checking the input …"
         if missing := self.chosen.missing(self.understanding.acquisition):
