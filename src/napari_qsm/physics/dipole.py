@@ -7,7 +7,7 @@ voxels are decided.
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import combinations_with_replacement
+from itertools import combinations
 from typing import Literal, Protocol
 
 import torch
@@ -161,22 +161,39 @@ def _cuboid_symbol(
     """Transform of the field that one uniformly magnetised voxel makes at voxel centres.
 
     With the demagnetising tensor N of a box and the Lorentz sphere (2/3 inside matter),
-    ``h(r) = inside(r) (1 - 2/3) - b.N(r) b``. It is even in r, so its transform is real; taking
-    the real part symmetrises the one plane of an even axis that has no partner at -r.
-    Evaluated in float64: neighbouring corners cancel to one part in r^3.
+    ``h(r) = inside(r) (1 - 2/3) - b.N(r) b``. N_ij is odd along i and j if they differ and even
+    otherwise, so one octant is evaluated and mirrored. Evaluated in float64: neighbouring corners
+    cancel to one part in r^3.
     """
     corners = [
-        (torch.arange(n + 1, dtype=torch.float64) - n // 2 - 0.5) * size
+        (torch.arange(n // 2 + 2, dtype=torch.float64) - 0.5) * size
         for n, size in zip(shape, voxel_size, strict=True)
     ]
-    response = torch.zeros(shape, dtype=torch.float64)
-    for i, j in combinations_with_replacement(range(3), 2):
-        share = b0[i] * b0[j] * (1.0 if i == j else 2.0)
-        if share:
-            response.sub_(_demagnetisation(corners, i, j), alpha=share)
-    response[tuple(n // 2 for n in shape)] += 1 / 3
-    symbol: Tensor = spectrum(torch.fft.ifftshift(response)).real
+    diagonal = [_demagnetisation(corners, i, i).mul_(b0[i] ** 2) for i in range(3) if b0[i]]
+    response = _mirrored(torch.stack(diagonal).sum(0), shape, odd=()).neg_()
+    for i, j in combinations(range(3), 2):
+        if b0[i] * b0[j]:
+            component = _mirrored(_demagnetisation(corners, i, j), shape, odd=(i, j))
+            response.sub_(component, alpha=2 * b0[i] * b0[j])
+    response[0, 0, 0] += 1 / 3
+    symbol: Tensor = spectrum(response).real
     return symbol.to(dtype=dtype, device=device).contiguous()
+
+
+def _mirrored(octant: Tensor, shape: Shape, *, odd: Sequence[int]) -> Tensor:
+    """Continue a function from r >= 0 to the periodic grid of `shape`, odd along the axes `odd`.
+
+    The middle plane of an even axis is its own mirror image, where an odd function is zero.
+    """
+    whole = octant
+    for axis, n in enumerate(shape):
+        behind = whole.narrow(axis, 1, n - n // 2 - 1).flip(axis)
+        if axis in odd:
+            behind.neg_()
+            if n % 2 == 0:
+                whole.narrow(axis, n // 2, 1).zero_()
+        whole = torch.cat((whole, behind), axis)
+    return whole
 
 
 def _demagnetisation(corners: Sequence[Tensor], i: int, j: int) -> Tensor:
