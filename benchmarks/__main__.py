@@ -25,10 +25,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--in-vivo", type=Path, help="folder of slabs with COSMOS; only this table")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # the memory table's child
+    parser.add_argument("--magnitude", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.peak:
-        print(peak_volumes(arguments.peak))
+        print(peak_volumes(arguments.peak, magnitude=arguments.magnitude))
         return
     if arguments.in_vivo:
         print(in_vivo_table(arguments.in_vivo))

@@ -24,8 +24,10 @@ def _status(key: str) -> int:
     raise KeyError(key)
 
 
-def peak_volumes(n: int) -> float:
+def peak_volumes(n: int, *, magnitude: bool) -> float:
     """Resident memory that the default method adds at its peak, over that of a float32 volume.
+
+    With a `magnitude` it weights the data, which takes more.
 
     Everything counts: what the transforms allocate inside, the maps, and the preview nobody takes.
     The kernel's high-water mark is reset first, so only Linux can tell.
@@ -33,10 +35,10 @@ def peak_volumes(n: int) -> float:
     from napari_qsm.methods.workspace import PADDING
 
     cube = Cube(n)
-    measured = Acquisition(
-        Grid(cube.shape, np.eye(4)),
-        {Quantity.LOCAL_FIELD: cube.field().numpy(), Quantity.MASK: np.ones(cube.shape)},
-    )
+    volumes = {Quantity.LOCAL_FIELD: cube.field().numpy(), Quantity.MASK: np.ones(cube.shape)}
+    if magnitude:
+        volumes[Quantity.MAGNITUDE] = np.random.default_rng(0).uniform(0.5, 1, cube.shape)
+    measured = Acquisition(Grid(cube.shape, np.eye(4)), volumes)
     method = find(DEFAULT_METHOD)
     for _ in find("tkd")(measured):
         pass  # threads and transform libraries start up
@@ -52,6 +54,9 @@ def memory_table(n: int, threads: int) -> str:
     command = [sys.executable, "-m", "benchmarks", "--peak", str(n), "--threads", str(threads)]
     if not Path("/proc/self/clear_refs").exists():
         return "Peak memory: not measured, it needs Linux."
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = [(find(DEFAULT_METHOD).label, f"{n}^3", f"{float(printed):.1f}")]
-    return markdown("Peak memory", ("method", "field", "padded volumes"), rows)
+    rows = []
+    for given, words in (([], "field"), (["--magnitude"], "field and magnitude")):
+        child = subprocess.run([*command, *given], check=True, capture_output=True, text=True)
+        peak = f"{float(child.stdout):.1f}"
+        rows.append((find(DEFAULT_METHOD).label, f"{words} at {n}^3", peak))
+    return markdown("Peak memory", ("method", "given", "padded volumes"), rows)

@@ -125,8 +125,8 @@ class Workspace:
         return self._acquisition.mask[self._box]
 
     def region(self) -> Tensor:
-        """Return 1 inside the mask and 0 outside."""
-        return self.place(self._acquisition.mask)
+        """Return whether a voxel of the padded volume is in the mask."""
+        return self.place(self._acquisition.mask).bool()
 
     def field(self) -> Tensor:
         """Return the local field in ppm, zero outside the mask."""
@@ -144,7 +144,7 @@ class Workspace:
             If the magnitude is zero everywhere in the mask.
         """
         if not magnitude:
-            return self.region()
+            return self.region().float()
         mask = self._acquisition.mask
         signal = self._acquisition[Quantity.MAGNITUDE].astype(np.float32)
         power = np.square(signal).reshape(*signal.shape[:3], -1).sum(-1)

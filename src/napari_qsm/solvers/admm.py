@@ -95,7 +95,7 @@ def total_variation(
         Scaled dual to start from (3, X, Y, Z), within +-threshold; overwritten. Zeros if not
         given.
     region : Tensor, optional
-        1 where changes count and 0 where they do not; everywhere if not given. Where no data lie
+        True where changes count; everywhere if not given. Where no data lie
         the estimate goes on drifting long after it has settled where they do.
 
     Yields

@@ -87,10 +87,9 @@ class WeightedQuadraticStep:
         data_penalty: float,
         estimate: Tensor,
     ) -> None:
-        inverse = inverse_normal(symbol, prior_symbol, penalty / data_penalty)
+        self._ratio = penalty / data_penalty
+        self._inverse = inverse_normal(symbol, prior_symbol, self._ratio)
         self._symbol = symbol
-        self._pull_share = symbol * inverse
-        self._share = inverse.mul_(penalty / data_penalty)
         self._trust = weights / (weights + data_penalty)
         self._trusted = self._trust * data
         predicted = scale_spectrum(torch.fft.rfftn(estimate), symbol)
@@ -100,14 +99,17 @@ class WeightedQuadraticStep:
 
     def __call__(self, pulled: Tensor) -> Pieces:
         """Solve for the new estimate; `pulled` is G.H s and is overwritten with the result."""
-        transform = scale_spectrum(torch.fft.rfftn(pulled), self._share)
+        pull = torch.fft.rfftn(pulled)
         yield
         target = self._predicted.add_(self._dual)
         torch.mul(target, self._trust, out=self._dual).sub_(self._trusted)
         target.sub_(self._dual, alpha=2)
         yield
-        transform.add_(scale_spectrum(torch.fft.rfftn(target), self._pull_share))
+        transform = torch.fft.rfftn(target)
         yield
+        scale_spectrum(transform, self._symbol).add_(pull, alpha=self._ratio)
+        scale_spectrum(transform, self._inverse)
+        del pull
         estimate = yield from _volume_into(pulled, transform)
         yield from _volume_into(self._predicted, scale_spectrum(transform, self._symbol))
         return estimate
