@@ -83,8 +83,8 @@ def total_variation(
     Parameters
     ----------
     quadratic_step : callable
-        Minimises ``data(x) + penalty/2 |G x - s|^2`` given ``G.H s`` and may overwrite its
-        argument with the result; see `napari_qsm.solvers.fourier`.
+        Minimises ``data(x) + penalty/2 |G x - s|^2`` given ``G.H s``; see
+        `napari_qsm.solvers.fourier`.
     gradient : Differences
         G.
     estimate : Tensor
@@ -110,14 +110,15 @@ def total_variation(
     if dual is None:
         dual = estimate.new_zeros((3, *estimate.shape))
     split = ShrinkageSplit(gradient, threshold=threshold, dual=dual)
-    spare = torch.empty_like(estimate)
+    pulled = torch.empty_like(estimate)
     iteration, change = 0, 1.0
     while True:
         pause = Iterate(iteration, estimate, change, complete=False)
-        pulled = yield from pausing(split.update(estimate, spare), pause)
+        yield from pausing(split.update(estimate, pulled), pause)
         renewed = yield from pausing(quadratic_step(pulled), pause)
         update = estimate.sub_(renewed)
         change = ratio_of_norms(update if region is None else update.mul_(region), renewed)
-        spare, estimate = estimate, renewed
+        estimate = renewed
+        del pause, update, renewed  # they hold the old estimate's memory
         iteration += 1
         yield Iterate(iteration, estimate, change)

@@ -17,11 +17,14 @@ def scale_spectrum(spectrum: Tensor, symbol: Tensor) -> Tensor:
     return spectrum
 
 
-def _volume_into(out: Tensor, transform: Tensor) -> Pieces:
-    """Transform back into the memory of `out`, in the two halves ``irfftn`` consists of."""
+def _volume(transform: Tensor, shape: torch.Size) -> Pieces:
+    """Transform back to a volume, in the two halves ``irfftn`` consists of.
+
+    Into new memory: given some to write to, the transform would only copy its result there.
+    """
     half = torch.fft.ifftn(transform, dim=(-3, -2))
     yield
-    volume: Tensor = torch.fft.irfft(half, n=out.shape[-1], out=out)
+    volume: Tensor = torch.fft.irfft(half, n=shape[-1])
     yield
     return volume
 
@@ -50,11 +53,11 @@ class QuadraticStep:
         self._share = inverse.mul_(penalty)
 
     def __call__(self, pulled: Tensor) -> Pieces:
-        """Solve for the new estimate; `pulled` is G.H s and is overwritten with the result."""
+        """Solve for the new estimate; `pulled` is G.H s."""
         transform = torch.fft.rfftn(pulled)
         yield
         scale_spectrum(transform, self._share).add_(self._pull)
-        return (yield from _volume_into(pulled, transform))
+        return (yield from _volume(transform, pulled.shape))
 
 
 class WeightedQuadraticStep:
@@ -98,7 +101,7 @@ class WeightedQuadraticStep:
         self._dual = (self._predicted - data).mul_(weights).div_(data_penalty)
 
     def __call__(self, pulled: Tensor) -> Pieces:
-        """Solve for the new estimate; `pulled` is G.H s and is overwritten with the result."""
+        """Solve for the new estimate; `pulled` is G.H s."""
         pull = torch.fft.rfftn(pulled)
         yield
         target = self._predicted.add_(self._dual)
@@ -106,12 +109,14 @@ class WeightedQuadraticStep:
         target.sub_(self._dual, alpha=2)
         yield
         transform = torch.fft.rfftn(target)
+        del target, self._predicted  # their memory is needed for what replaces them
         yield
         scale_spectrum(transform, self._symbol).add_(pull, alpha=self._ratio)
         scale_spectrum(transform, self._inverse)
         del pull
-        estimate = yield from _volume_into(pulled, transform)
-        yield from _volume_into(self._predicted, scale_spectrum(transform, self._symbol))
+        estimate = yield from _volume(transform, pulled.shape)
+        scale_spectrum(transform, self._symbol)
+        self._predicted = yield from _volume(transform, pulled.shape)
         return estimate
 
 
