@@ -102,7 +102,8 @@ class Job:
                     continue
                 reported = now
                 preview = None
-                if self.wants_preview and step.preview and now - previewed > self._preview_interval:
+                due = now - previewed > self._preview_interval and not self.cancelled
+                if self.wants_preview and step.preview and due:
                     preview, previewed = step.preview(), now
                 yield _progress(step, now - began, preview)
             return None
