@@ -47,7 +47,7 @@ class ReadoutWidget(QWidget):
         self.table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(9, 2, 9, 2)
-        self.setMaximumHeight(8 * _ROW_HEIGHT)  # the reconstruct dock above needs the room more
+        self.setMaximumHeight(7 * _ROW_HEIGHT)  # the reconstruct dock above needs the room more
         layout.addWidget(self.place)
         layout.addWidget(self.table)
         napari_viewer.mouse_move_callbacks.append(self._moved)
