@@ -102,11 +102,11 @@ def test_tv_on_a_whole_head_neither_freezes_the_window_nor_ignores_cancel(head_i
     """Stalls stay below 50 ms and Cancel below 300 ms, previews included.
 
     On a machine that is busy, or whose software renderer needs longer than that for a single
-    repaint, the limits are two bare repaints and four bare transforms, measured here.
+    repaint, the limits are three bare repaints and five bare transforms, measured here.
     """
     viewer, dock = head_in_a_window
-    stall_limit = max(STALL, 2 * repaint_cost(viewer, qtbot))
-    cancel_limit = max(CANCEL, 4 * transform_cost())
+    stall_limit = max(STALL, 3 * repaint_cost(viewer, qtbot))
+    cancel_limit = max(CANCEL, 5 * transform_cost())
     dock.start()
     qtbot.waitUntil(lambda: "iteration" in dock.run.status.text(), timeout=60_000)
     stall = stall_during(qtbot, 6)
