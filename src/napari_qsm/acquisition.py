@@ -24,6 +24,10 @@ class InputError(ValueError):
     """Input that cannot be used; its text is one sentence meant for the user."""
 
 
+class ExistsError(InputError):
+    """A file would be overwritten that nobody said may be."""
+
+
 class Quantity(Enum):
     """A physical quantity with everything needed to store, convert and display it.
 

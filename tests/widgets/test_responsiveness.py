@@ -105,6 +105,8 @@ def test_tv_on_a_whole_head_neither_freezes_the_window_nor_ignores_cancel(head_i
     repaint, the limits are three bare repaints and five bare transforms, measured here.
     """
     viewer, dock = head_in_a_window
+    dock.workbench.set_parameter("max_iterations", 1000)  # or it may end before it is cancelled
+    dock.workbench.set_parameter("tolerance", 1e-6)
     stall_limit = max(STALL, 3 * repaint_cost(viewer, qtbot))
     cancel_limit = max(CANCEL, 5 * transform_cost())
     dock.start()

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import Grid, InputError, Maps, Quantity, Volume
+from napari_qsm.acquisition import ExistsError, Grid, InputError, Maps, Quantity, Volume
 from napari_qsm.io.nifti_file import GEOMETRY, HEADERS, NiftiFile
 from napari_qsm.io.sidecar import read_sidecar, sidecar_path, write_sidecar
 
@@ -168,7 +168,8 @@ def _refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
         return
     for path in paths:
         if path.exists():
-            raise InputError(f"{path} exists already; choose another folder or allow overwriting.")
+            text = f"{path} exists already; choose another folder or allow overwriting."
+            raise ExistsError(text)
 
 
 def _sidecar_of(maps: Maps, quantity: Quantity) -> dict[str, Any]:

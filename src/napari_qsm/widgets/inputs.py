@@ -162,10 +162,10 @@ class InputsPanel(QWidget):
         return None if layer is None else volume_of(layer, beside=field)
 
     def _direction(self) -> tuple[float, ...] | None:
-        texts_ = [edit.text() for edit in self.direction]
-        if not any(texts_):
+        typed = [edit.text() for edit in self.direction]
+        if not any(typed):
             return None
-        return tuple(float(t or 0) for t in texts_)
+        return tuple(float(t or 0) for t in typed)
 
     def _watch(self, layers: list[Layer]) -> None:
         """Look again when somebody has painted on a chosen mask."""

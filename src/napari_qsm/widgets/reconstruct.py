@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_qsm import devices
-from napari_qsm.acquisition import InputError, Maps
+from napari_qsm.acquisition import ExistsError, InputError, Maps
 from napari_qsm.io.nifti import read_volume, write_maps
 from napari_qsm.methods.registry import DEFAULT_METHOD, methods
 from napari_qsm.widgets import texts
@@ -258,7 +258,7 @@ class ReconstructWidget(QWidget):
         stem = maps.provenance.method
 
         def failed(error: Exception) -> None:
-            if isinstance(error, InputError) and not overwrite and "exists" in str(error):
+            if isinstance(error, ExistsError):
                 question = f"{error}\n\nReplace what is there?"
                 if QMessageBox.question(self, texts.TITLE, question) == (
                     QMessageBox.StandardButton.Yes
