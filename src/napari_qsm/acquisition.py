@@ -10,87 +10,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_qsm.errors import ExistsError, InputError
+from napari_qsm.quantity import Quantity
+
+__all__ = [
+    "Acquisition",
+    "ExistsError",
+    "FloatArray",
+    "Grid",
+    "InputError",
+    "Maps",
+    "Provenance",
+    "Quantity",
+    "Volume",
+    "fingerprint",
+]
+
 FloatArray = NDArray[np.float32]
-
-
-class InputError(ValueError):
-    """Input that cannot be used; its text is one sentence meant for the user."""
-
-
-class ExistsError(InputError):
-    """A file would be overwritten that nobody said may be."""
-
-
-class Quantity(Enum):
-    """A physical quantity with everything needed to store, convert and display it.
-
-    Attributes
-    ----------
-    key : str
-        Name in metadata and file names.
-    label, symbol, unit : str
-        What people read. Fields and susceptibilities are ppm, rates 1/s.
-    window : tuple[float, float] or None
-        Default display window in `unit`; None means the range of the data.
-    colormap : str
-        Name of a napari or matplotlib colormap.
-    suffix : str
-        BIDS-style file suffix.
-    """
-
-    def __init__(
-        self,
-        key: str,
-        label: str,
-        symbol: str,
-        unit: str,
-        window: tuple[float, float] | None,
-        colormap: str,
-        suffix: str,
-    ) -> None:
-        self.key = key
-        self.label = label
-        self.symbol = symbol
-        self.unit = unit
-        self.window = window
-        self.colormap = colormap
-        self.suffix = suffix
-
-    # fmt: off
-    MAGNITUDE = ("magnitude", "magnitude", "|S|", "a.u.", None, "gray", "part-mag_MEGRE")
-    PHASE = ("phase", "phase", "φ", "rad", (-np.pi, np.pi), "twilight_shifted", "part-phase_MEGRE")
-    TOTAL_FIELD = ("total_field", "total field", "f", "ppm", (-1.0, 1.0), "gray", "desc-total_fieldmap")
-    LOCAL_FIELD = ("local_field", "local field", "f", "ppm", (-0.05, 0.05), "gray", "desc-local_fieldmap")
-    MASK = ("mask", "mask", "m", "", (0.0, 1.0), "gray", "mask")
-    LABELS = ("labels", "structures", "", "", None, "gray", "dseg")
-    R2STAR = ("r2star", "R2*", "R2*", "1/s", (0.0, 60.0), "magma", "R2starmap")
-    R2PRIME = ("r2prime", "R2'", "R2'", "1/s", (0.0, 30.0), "magma", "R2primemap")
-    CHI = ("chi", "susceptibility", "χ", "ppm", (-0.15, 0.15), "gray", "Chimap")
-    SIGMA = ("sigma", "uncertainty", "σ", "ppm", (0.0, 0.05), "viridis", "desc-sigma_Chimap")
-    CHI_POS = ("chi_pos", "paramagnetic", "χ+", "ppm", (0.0, 0.1), "inferno", "desc-paramagnetic_Chimap")
-    CHI_NEG = ("chi_neg", "diamagnetic", "χ-", "ppm", (0.0, 0.1), "viridis", "desc-diamagnetic_Chimap")
-    RESIDUAL = ("residual", "residual field", "Dχ-f", "ppm", (-0.02, 0.02), "berlin", "desc-residual_fieldmap")
-    ERROR = ("error", "error to reference", "Δχ", "ppm", (-0.1, 0.1), "berlin", "desc-error_Chimap")
-    CHI_TENSOR = ("chi_tensor", "susceptibility tensor", "χij", "ppm", (-0.15, 0.15), "gray", "desc-tensor_Chimap")
-    MMS = ("mms", "mean susceptibility", "MMS", "ppm", (-0.15, 0.15), "gray", "desc-mean_Chimap")
-    MSA = ("msa", "susceptibility anisotropy", "MSA", "ppm", (0.0, 0.05), "magma", "desc-anisotropy_Chimap")
-    PEV = ("pev", "principal direction", "v1", "", (-1.0, 1.0), "gray", "desc-direction_Chimap")
-    # fmt: on
-
-    @classmethod
-    def named(cls, key: str) -> Quantity:
-        """Return the quantity whose `key` is `key`, or raise `InputError`."""
-        for quantity in cls:
-            if quantity.key == key:
-                return quantity
-        raise InputError(f"'{key}' names no quantity; known are {', '.join(q.key for q in cls)}.")
 
 
 def _read_only(array: ArrayLike, dtype: Any) -> NDArray[Any]:
@@ -225,6 +167,50 @@ class Volume:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """How maps came to be, complete enough to make them again.
+
+    Parameters
+    ----------
+    method : str
+        Key of the method or stage in its registry.
+    parameters : mapping
+        Every parameter, defaults included.
+    inputs : mapping of str to str
+        SHA-256 (first 16 hex digits) of each input volume by quantity key.
+    sources : mapping of str to str
+        Where the inputs came from.
+    grid : mapping
+        Shape, voxel size in mm and B0 direction that were used.
+    field_strength, echo_times : optional
+        In T and s.
+    seconds : float
+        Wall time of the reconstruction.
+    device : str
+        Where it ran.
+    software : mapping of str to str
+        Versions.
+    notes : tuple[str, ...]
+        What the user was told: assumptions, the reference of chi, warnings.
+    history : tuple[Provenance, ...]
+        How the inputs themselves were made, the first stage first.
+    """
+
+    method: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    grid: Mapping[str, Any] = field(default_factory=dict)
+    field_strength: float | None = None
+    echo_times: tuple[float, ...] = ()
+    seconds: float = 0.0
+    device: str = ""
+    software: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    history: tuple[Provenance, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Acquisition:
     """Volumes measured on one grid, with the constants that give them meaning.
@@ -243,6 +229,8 @@ class Acquisition:
         Where each volume came from.
     notes : tuple[str, ...]
         What was assumed or converted on the way in, one sentence each.
+    history : tuple[Provenance, ...]
+        How volumes that were not measured came to be, in the order in which they were made.
 
     Raises
     ------
@@ -257,6 +245,7 @@ class Acquisition:
     echo_times: tuple[float, ...] = ()
     sources: Mapping[Quantity, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    history: tuple[Provenance, ...] = ()
 
     def __post_init__(self) -> None:
         checked = {q: _checked_volume(q, v, self.grid) for q, v in self.volumes.items()}
@@ -294,6 +283,20 @@ class Acquisition:
         """Return a copy in which `volumes` are added or replaced."""
         return replace(self, volumes={**self.volumes, **volumes})
 
+    def following(self, maps: Maps) -> Self:
+        """Return a copy in which `maps` are added or replaced and their making is remembered.
+
+        Sources of replaced volumes go: what was measured is no longer what is there.
+        """
+        made, shared = maps.provenance, len(self.notes)
+        own = made.notes[shared:] if made.notes[:shared] == self.notes else made.notes
+        return replace(
+            self,
+            volumes={**self.volumes, **maps.volumes},
+            sources={q: s for q, s in self.sources.items() if q not in maps.volumes},
+            history=(*self.history, replace(made, history=(), notes=own)),
+        )
+
 
 def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArray[Any]:
     array = np.asarray(values)
@@ -314,47 +317,6 @@ def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArra
             "them or leave them out of the mask."
         )
     return _read_only(array, np.float32)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How maps came to be, complete enough to make them again.
-
-    Parameters
-    ----------
-    method : str
-        Key of the method in the registry.
-    parameters : mapping
-        Every parameter, defaults included.
-    inputs : mapping of str to str
-        SHA-256 (first 16 hex digits) of each input volume by quantity key.
-    sources : mapping of str to str
-        Where the inputs came from.
-    grid : mapping
-        Shape, voxel size in mm and B0 direction that were used.
-    field_strength, echo_times : optional
-        In T and s.
-    seconds : float
-        Wall time of the reconstruction.
-    device : str
-        Where it ran.
-    software : mapping of str to str
-        Versions.
-    notes : tuple[str, ...]
-        What the user was told: assumptions, the reference of chi, warnings.
-    """
-
-    method: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    grid: Mapping[str, Any] = field(default_factory=dict)
-    field_strength: float | None = None
-    echo_times: tuple[float, ...] = ()
-    seconds: float = 0.0
-    device: str = ""
-    software: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,16 +7,31 @@ are made, and report while they work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import platform
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from types import NoneType
-from typing import Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
+import numpy as np
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
+from napari_qsm import __version__
+from napari_qsm.acquisition import (
+    Acquisition,
+    FloatArray,
+    InputError,
+    Maps,
+    Provenance,
+    Quantity,
+    fingerprint,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Parameters(BaseModel):
@@ -142,8 +157,8 @@ class Step:
     message : str
         Stage and iteration in words.
     preview : callable, optional
-        Makes the current estimate of chi (ppm, on the acquisition's grid). Call it only before the
-        generator is resumed, from the thread that runs the generator.
+        Makes the current estimate of what is computed (chi in ppm, on the acquisition's grid). Call
+        it only before the generator is resumed, from the thread that runs the generator.
     values : mapping of str to float
         Figures worth plotting over the run, such as the relative change.
     """
@@ -152,6 +167,10 @@ class Step:
     message: str
     preview: Callable[[], FloatArray] | None = None
     values: Mapping[str, float] = field(default_factory=dict)
+
+
+Work = Generator[Step, None, Maps]
+"""A running piece of work: iterate for `Step`s, the generator's return value is the `Maps`."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,10 @@ class Process(Generic[P]):
         DOIs, the founding one first.
     parameters : type[Parameters]
         Model of its parameters.
+    function : callable
+        ``(acquisition, parameters, device) -> Generator[Step, None, Maps]``.
+    cpu_only : bool
+        Whether it runs on the CPU whatever device was asked for (provenance says so).
     """
 
     key: str
@@ -180,6 +203,67 @@ class Process(Generic[P]):
     gives: tuple[Quantity, ...]
     references: tuple[str, ...]
     parameters: type[P]
+    function: Callable[[Acquisition, P, torch.device], Work]
+    cpu_only: bool = field(default=False, kw_only=True)
+
+    def __call__(
+        self,
+        acquisition: Acquisition,
+        parameters: P | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Work:
+        """Run the work; iterate for `Step`s, the generator's return value is the `Maps`.
+
+        Raises
+        ------
+        InputError
+            If the acquisition lacks what is needed.
+        """
+        import torch
+
+        self.check(acquisition)
+        chosen = self.parameters() if parameters is None else parameters
+        target = torch.device("cpu" if self.cpu_only else device)
+        began = time.perf_counter()
+        maps = yield from self.function(acquisition, chosen, target)
+        return self._signed(maps, acquisition, chosen, target, time.perf_counter() - began)
+
+    def _signed(
+        self,
+        maps: Maps,
+        acquisition: Acquisition,
+        parameters: P,
+        device: torch.device,
+        seconds: float,
+    ) -> Maps:
+        import torch
+
+        taken = [q for q in (*self.needs, *self.uses) if q in acquisition]
+        grid = acquisition.grid
+        provenance = Provenance(
+            method=self.key,
+            parameters=parameters.model_dump(mode="json"),
+            inputs={q.key: fingerprint(acquisition[q]) for q in taken},
+            sources={q.key: acquisition.sources[q] for q in taken if q in acquisition.sources},
+            grid={
+                "shape": list(grid.shape),
+                "voxel_size_mm": list(grid.voxel_size),
+                "b0_direction": list(grid.b0_direction),
+            },
+            field_strength=acquisition.field_strength,
+            echo_times=acquisition.echo_times,
+            seconds=round(seconds, 3),
+            device=str(device),
+            software={
+                "napari-qsm": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            notes=(*acquisition.notes, *maps.provenance.notes),
+            history=acquisition.history,
+        )
+        return replace(maps, provenance=provenance)
 
     def missing(self, acquisition: Acquisition) -> tuple[Quantity, ...]:
         """Quantities this work needs and `acquisition` lacks."""

@@ -9,25 +9,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import platform
-import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from napari_qsm import __version__
-from napari_qsm.acquisition import (
-    Acquisition,
-    InputError,
-    Maps,
-    Provenance,
-    Quantity,
-    fingerprint,
-)
-from napari_qsm.process import P, Parameters, Process, Step, parameter
+from napari_qsm.acquisition import Acquisition, InputError, Quantity
+from napari_qsm.process import P, Parameters, Process, Step, Work, parameter
 
 __all__ = [
     "DEFAULT_METHOD",
@@ -42,74 +31,13 @@ __all__ = [
     "unregister",
 ]
 
-Reconstruction = Generator[Step, None, Maps]
+Reconstruction = Work
+"""A running reconstruction."""
 
 
 @dataclass(frozen=True)
 class Method(Process[P]):
-    """A reconstruction method: a `Process` from an acquisition to maps.
-
-    Parameters
-    ----------
-    function : callable
-        ``(acquisition, parameters, device) -> Generator[Step, None, Maps]``.
-    """
-
-    function: Callable[[Acquisition, P, torch.device], Reconstruction]
-
-    def __call__(
-        self,
-        acquisition: Acquisition,
-        parameters: P | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Reconstruction:
-        """Run the method; iterate for `Step`s, the generator's return value is the `Maps`.
-
-        Raises
-        ------
-        InputError
-            If the acquisition lacks a needed quantity.
-        """
-        self.check(acquisition)
-        chosen = self.parameters() if parameters is None else parameters
-        target = torch.device(device)
-        began = time.perf_counter()
-        maps = yield from self.function(acquisition, chosen, target)
-        return self._signed(maps, acquisition, chosen, target, time.perf_counter() - began)
-
-    def _signed(
-        self,
-        maps: Maps,
-        acquisition: Acquisition,
-        parameters: P,
-        device: torch.device,
-        seconds: float,
-    ) -> Maps:
-        taken = [q for q in (*self.needs, *self.uses) if q in acquisition]
-        grid = acquisition.grid
-        provenance = Provenance(
-            method=self.key,
-            parameters=parameters.model_dump(mode="json"),
-            inputs={q.key: fingerprint(acquisition[q]) for q in taken},
-            sources={q.key: acquisition.sources[q] for q in taken if q in acquisition.sources},
-            grid={
-                "shape": list(grid.shape),
-                "voxel_size_mm": list(grid.voxel_size),
-                "b0_direction": list(grid.b0_direction),
-            },
-            field_strength=acquisition.field_strength,
-            echo_times=acquisition.echo_times,
-            seconds=round(seconds, 3),
-            device=str(device),
-            software={
-                "napari-qsm": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            notes=(*acquisition.notes, *maps.provenance.notes),
-        )
-        return replace(maps, provenance=provenance)
+    """A reconstruction method: a `Process` from an acquisition to maps of susceptibility."""
 
 
 DEFAULT_METHOD = "tv"

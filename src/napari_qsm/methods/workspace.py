@@ -22,20 +22,16 @@ from napari_qsm.acquisition import (
     Provenance,
     Quantity,
 )
-from napari_qsm.methods.registry import Step
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.process import Step
 from napari_qsm.solvers.iteration import Iterate, Iterates, until_converged
+from napari_qsm.surroundings import bounding_box, fitting_threads
 
 PADDING = 1.25
 """Room around the mask's bounding box, as a factor on each side.
 
 The k-space kernel is periodic, so the field of one side of the head would reach the other."""
-
-SINGLE_THREAD_VOXELS = 1_000_000
-"""Up to this size one thread is used: a second one gains little and, when another program is
-busy, every operation waits for it."""
-
 
 _SUM = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32}
 """Precision of sums; Apple's GPUs have no double precision."""
@@ -90,9 +86,8 @@ class Workspace:
         self.voxel_size = grid.voxel_size
 
     def __enter__(self) -> Self:
-        self._threads = torch.get_num_threads()
-        if self.device.type == "cpu" and math.prod(self.shape) <= SINGLE_THREAD_VOXELS:
-            torch.set_num_threads(1)
+        self._threads = fitting_threads(self.device, math.prod(self.shape))
+        self._threads.__enter__()
         return self
 
     def __exit__(
@@ -101,12 +96,10 @@ class Workspace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        torch.set_num_threads(self._threads)
         self._estimate = None
         self.__dict__.pop("_inside", None)
         del self.dipole, self._acquisition
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._threads.__exit__(kind, error, trace)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -283,14 +276,3 @@ class Workspace:
         volume = np.zeros(self._acquisition.grid.shape, dtype=np.float32)
         volume[self._box] = inside.cpu().numpy()
         return volume
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """Smallest box that holds every voxel of a non-empty `mask`."""
-    extents = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        extents.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    x, y, z = extents
-    return x, y, z
