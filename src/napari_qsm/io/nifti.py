@@ -7,20 +7,26 @@ the user instead of a line in a log. Nothing is reoriented or resampled here.
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import ExistsError, Grid, InputError, Maps, Quantity, Volume
+from napari_qsm.acquisition import Grid, InputError, Maps, Provenance, Quantity, Volume
 from napari_qsm.io.nifti_file import GEOMETRY, HEADERS, NiftiFile
 from napari_qsm.io.sidecar import read_sidecar, sidecar_path, write_sidecar
+from napari_qsm.io.together import (
+    Job,
+    refuse_existing,
+    refuse_stem,
+    refuse_unwritable,
+    write_together,
+)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -113,8 +119,8 @@ def write_maps(
         If a file exists already or the folder cannot be written to.
     """
     targets = targets_of(maps.volumes, folder, stem=stem, overwrite=overwrite)
-    jobs = [(targets[q], maps[q], _sidecar_of(maps, q)) for q in maps.volumes]
-    _write_together(jobs, maps.grid)
+    made = (image_jobs(targets[q], maps[q], maps.grid, sidecar_of(maps, q)) for q in maps.volumes)
+    write_together(itertools.chain.from_iterable(made))
     return list(targets.values())
 
 
@@ -129,15 +135,12 @@ def targets_of(
         If one of the files or sidecars exists and must not be overwritten, the stem is no name, or
         the folder cannot be written to.
     """
-    if {"/", "\\", "\0"} & set(stem):
-        raise InputError(f"The stem '{stem}' is no part of a file name; leave out the folders.")
     folder = Path(folder)
-    standing = next((f for f in (folder, *folder.absolute().parents) if f.exists()), folder)
-    if not standing.is_dir() or not os.access(standing, os.W_OK):
-        raise InputError(f"{standing} is no folder that can be written to; choose another.")
+    refuse_stem(stem)
+    refuse_unwritable(folder)
     begin = f"{stem}_" if stem else ""
     targets = {q: folder / f"{begin}{q.suffix}.nii.gz" for q in quantities}
-    _refuse_existing([p for t in targets.values() for p in (t, sidecar_path(t))], overwrite)
+    refuse_existing([p for t in targets.values() for p in (t, sidecar_path(t))], overwrite)
     return targets
 
 
@@ -158,21 +161,13 @@ def write_volume(
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path.name} does not end in .nii or .nii.gz; choose such a name.")
-    _refuse_existing([path] if sidecar is None else [path, sidecar_path(path)], overwrite)
-    _write_together([(path, data, sidecar)], grid)
+    refuse_existing([path] if sidecar is None else [path, sidecar_path(path)], overwrite)
+    write_together(image_jobs(path, data, grid, sidecar))
     return path
 
 
-def _refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    if overwrite:
-        return
-    for path in paths:
-        if path.exists():
-            text = f"{path} exists already; choose another folder or allow overwriting."
-            raise ExistsError(text)
-
-
-def _sidecar_of(maps: Maps, quantity: Quantity) -> dict[str, Any]:
+def sidecar_of(maps: Maps, quantity: Quantity) -> dict[str, Any]:
+    """Return what the sidecar of a map says: unit, constants and how it was made."""
     made = maps.provenance
     times = list(made.echo_times)
     content: dict[str, Any] = {"Quantity": quantity.key, "Units": quantity.unit}
@@ -181,45 +176,22 @@ def _sidecar_of(maps: Maps, quantity: Quantity) -> dict[str, Any]:
     if times:
         content["EchoTime"] = times[0] if len(times) == 1 else times
     content["B0_dir"] = list(maps.grid.b0_direction)
-    provenance = {f: dict(v) if isinstance(v, Mapping) else v for f, v in vars(made).items()}
-    return {**content, "Provenance": provenance}
+    return {**content, "Provenance": _plain(made)}
 
 
-def _write_together(
-    jobs: Iterable[tuple[Path, NDArray[Any], Mapping[str, Any] | None]], grid: Grid
-) -> None:
-    """Write all files under temporary names, then give them their own, or leave nothing."""
-    token = f".{uuid4().hex[:8]}"
-    made: list[tuple[Path, Path]] = []
-    folders: list[Path] = []
-    try:
-        for path, data, sidecar in jobs:
-            folders += _make_folder(path.parent)
-            made.append((path.with_name(f"{token}-{path.name}"), path))
-            made[-1][0].write_bytes(_encode(path, data, grid))
-            if sidecar is not None:
-                beside = sidecar_path(path)
-                made.append((beside.with_name(f"{token}-{beside.name}"), beside))
-                write_sidecar(made[-1][0], sidecar)
-        for temporary, path in made:
-            temporary.replace(path)
-    except BaseException as error:
-        for temporary, _ in made:
-            temporary.unlink(missing_ok=True)
-        for folder in reversed(folders):
-            folder.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(
-                f"The results cannot be written ({error.strerror or error}); choose another folder."
-            ) from error
-        raise
+def _plain(made: Provenance) -> dict[str, Any]:
+    """Return a provenance, and those of its history, as what JSON knows."""
+    told = {f: dict(v) if isinstance(v, Mapping) else v for f, v in vars(made).items()}
+    return {**told, "history": [_plain(earlier) for earlier in made.history]}
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Create ``folder`` and return what had to be created, outermost first."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing[::-1]
+def image_jobs(
+    path: Path, data: NDArray[Any], grid: Grid, sidecar: Mapping[str, Any] | None = None
+) -> Iterator[Job]:
+    """Say how an image and its sidecar are written, for `write_together`."""
+    yield path, lambda temporary: temporary.write_bytes(_encode(path, data, grid))
+    if sidecar is not None:
+        yield sidecar_path(path), lambda temporary: write_sidecar(temporary, sidecar)
 
 
 def _encode(path: Path, data: NDArray[Any], grid: Grid) -> bytes:
