@@ -1,0 +1,264 @@
+"""The chain itself: what a recipe means for a measurement, and the generators that run it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity
+from napari_qsm.methods.registry import Method
+from napari_qsm.methods.registry import find as find_method
+from napari_qsm.pipeline.recipe import (
+    GIVEN_MASK,
+    NONE,
+    REFERENCE,
+    Choice,
+    Recipe,
+    reference_stage,
+    stage_at,
+)
+from napari_qsm.preparation.registry import Place, Stage
+from napari_qsm.process import Parameters, Step, Work
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What will happen at one place.
+
+    Parameters
+    ----------
+    place : Place
+        Where.
+    stage : Stage or None
+        What runs; None if the place is left out.
+    parameters : Parameters or None
+        Its parameters.
+    reason : str
+        Why the place is left out or another stage than the chosen one runs; may be empty.
+    """
+
+    place: Place
+    stage: Stage[Any] | None = None
+    parameters: Parameters | None = None
+    reason: str = ""
+
+
+_SUPERSEDED = {
+    Place.OFFSET: (Quantity.UNWRAPPED, Quantity.TOTAL_FIELD, Quantity.LOCAL_FIELD),
+    Place.UNWRAP: (Quantity.UNWRAPPED, Quantity.TOTAL_FIELD, Quantity.LOCAL_FIELD),
+    Place.FIELD: (Quantity.TOTAL_FIELD, Quantity.LOCAL_FIELD),
+    Place.RELAXATION: (Quantity.R2STAR,),
+    Place.BACKGROUND: (Quantity.LOCAL_FIELD,),
+    Place.MASK: (),
+}
+"""A place has nothing to do where a measurement brings one of these along."""
+
+
+def plan(acquisition: Acquisition, recipe: Recipe) -> tuple[Planned, ...]:
+    """Say what `recipe` means for a measurement, place by place; nothing is computed.
+
+    Raises
+    ------
+    InputError
+        If a place that cannot be left out has a stage that cannot run.
+    """
+    planned, present = [], set(acquisition.volumes)
+    for place in Place:
+        entry = _planned(place, acquisition, recipe, present)
+        if entry.stage is not None:
+            present.update(entry.stage.gives)
+        planned.append(entry)
+    return tuple(planned)
+
+
+def plan_method(
+    acquisition: Acquisition, planned: Iterable[Planned], recipe: Recipe
+) -> tuple[Method[Any], Parameters]:
+    """Say which method will run behind a plan, and with which parameters.
+
+    Raises
+    ------
+    InputError
+        If the method needs something that will not be there.
+    """
+    method: Method[Any] = find_method(recipe.method.use)
+    parameters = method.with_settings(recipe.method.settings)
+    made = {q for entry in planned if entry.stage is not None for q in entry.stage.gives}
+    if missing := [q.label for q in method.needs if q not in made and q not in acquisition]:
+        names = " and ".join(map(_with_article, missing))
+        raise InputError(f"{method.label} needs {names}; choose another method.")
+    return method, parameters
+
+
+def _planned(
+    place: Place, acquisition: Acquisition, recipe: Recipe, present: Collection[Quantity]
+) -> Planned:
+    chosen, reason = recipe.choice(place), ""
+    if place is Place.MASK and Quantity.MASK in acquisition:
+        if chosen.use != GIVEN_MASK:
+            chosen, reason = Choice(GIVEN_MASK), "your own mask goes first"
+    elif there := [q for q in _SUPERSEDED[place] if q in acquisition]:
+        return Planned(place, reason=f"the {there[0].label} is there already")
+    if chosen.use == NONE:
+        if not place.optional:
+            raise InputError(f"[{place.key}] cannot be left out; choose a stage for it.")
+        return Planned(place, reason="left out on request")
+    stage = stage_at(place, chosen)
+    parameters = stage.with_settings(chosen.settings)
+    if place is Place.UNWRAP and (wrapped := _takes_wrapped(recipe)):
+        return Planned(place, reason=f"{wrapped.label} works on the wrapped phase")
+    if obstacle := _obstacle(stage, acquisition, present):
+        if not place.optional:
+            raise InputError(f"{stage.label} {obstacle}; choose another stage for [{place.key}].")
+        return Planned(place, reason=f"{stage.label} {obstacle}")
+    return Planned(place, stage, parameters, reason)
+
+
+def _takes_wrapped(recipe: Recipe) -> Stage[Any] | None:
+    """Return the stage that makes the field, if it has no use for unwrapped phase."""
+    chosen = recipe.choice(Place.FIELD)
+    if chosen.use == NONE:
+        return None
+    stage = stage_at(Place.FIELD, chosen)
+    return None if Quantity.UNWRAPPED in (*stage.needs, *stage.uses) else stage
+
+
+def _obstacle(stage: Stage[Any], acquisition: Acquisition, present: Collection[Quantity]) -> str:
+    """Say in a clause why a stage could not run on what will be there; empty if it could."""
+    if missing := [q.label for q in stage.needs if q not in present]:
+        return f"needs {' and '.join(map(_with_article, missing))}"
+    if (count := len(acquisition.echo_times)) < stage.echoes:
+        measured = f"{count} {'was' if count == 1 else 'were'} measured"
+        return f"needs {stage.echoes} echoes or more where {measured}"
+    return ""
+
+
+def _with_article(label: str) -> str:
+    return f"{'an' if label[0] in 'aeiouR' else 'a'} {label}"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A measurement brought to a local field.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        Everything measured and made; its mask is the one the last stage left.
+    made : mapping of Place to Maps
+        What each stage gave, masks included, in the order in which they ran.
+    plan : tuple[Planned, ...]
+        What was run and what was left out, and why.
+    """
+
+    acquisition: Acquisition
+    made: Mapping[Place, Maps]
+    plan: tuple[Planned, ...]
+
+
+def prepare(
+    acquisition: Acquisition, recipe: Recipe, device: torch.device | str = "cpu"
+) -> Generator[Step, None, Prepared]:
+    """Run the chain from what was measured to the local field.
+
+    A stage that refuses the data at a place that may be left out is left out, and
+    `Prepared.plan` says why.
+
+    Raises
+    ------
+    InputError
+        If a place that cannot be left out has a stage that cannot run.
+    """
+    planned = list(plan(acquisition, recipe))
+    count = sum(entry.stage is not None for entry in planned)
+    made: dict[Place, Maps] = {}
+    done = 0
+    for index, entry in enumerate(planned):
+        if entry.stage is None:
+            continue
+        work = entry.stage(acquisition, entry.parameters, device)
+        span = (done / count, (done + 1) / count)
+        done += 1
+        try:
+            maps = yield from _within(work, f"{entry.place.label}: ", *span)
+        except InputError as error:
+            if not entry.place.optional:
+                raise
+            reason = str(error).removesuffix(".")
+            planned[index] = Planned(entry.place, reason=reason[:1].lower() + reason[1:])
+            continue
+        acquisition = acquisition.following(maps)
+        made[entry.place] = maps
+    return Prepared(acquisition, MappingProxyType(made), tuple(planned))
+
+
+T = TypeVar("T")
+
+
+def _within(
+    work: Generator[Step, None, T], title: str, begin: float, end: float
+) -> Generator[Step, None, T]:
+    """Pass a part's steps on as steps of the whole, of which it fills `begin` to `end`."""
+    try:
+        while True:
+            step = next(work)
+            fraction = begin + (end - begin) * step.fraction
+            yield Step(fraction, f"{title}{step.message}", step.preview, step.values)
+    except StopIteration as done:
+        made: T = done.value
+        return made
+    finally:
+        work.close()
+
+
+_REFERENCING = 0.97
+"""Fraction of a reconstruction at which its reference is decided, a matter of one mean."""
+
+
+def reconstruct(prepared: Acquisition, recipe: Recipe, device: torch.device | str = "cpu") -> Work:
+    """Invert a prepared acquisition with the recipe's method and reference the result.
+
+    Raises
+    ------
+    InputError
+        If the method or the reference lacks something.
+    """
+    method: Method[Any] = find_method(recipe.method.use)
+    parameters = method.with_settings(recipe.method.settings)
+    maps = yield from _within(method(prepared, parameters, device), "", 0.0, _REFERENCING)
+    work = referenced(maps, prepared, recipe.reference, device)
+    return (yield from _within(work, "Reference: ", _REFERENCING, 1.0))
+
+
+def referenced(
+    maps: Maps, prepared: Acquisition, choice: Choice, device: torch.device | str = "cpu"
+) -> Work:
+    """Give the susceptibility in `maps` the reference that `choice` states, and record it.
+
+    Raises
+    ------
+    InputError
+        If the choice names no reference or what it needs is missing.
+    """
+    stage = reference_stage(choice)
+    if stage is None or Quantity.CHI not in maps:
+        return maps
+    acquisition = prepared.with_volumes({Quantity.CHI: maps[Quantity.CHI]})
+    made = yield from stage(acquisition, stage.with_settings(choice.settings), device)
+    return _with_reference(maps, made, len(prepared.notes))
+
+
+def _with_reference(maps: Maps, made: Maps, shared: int) -> Maps:
+    provenance = maps.provenance
+    notes = (*provenance.notes, *made.provenance.notes[shared:])
+    parameters = {**provenance.parameters, REFERENCE: dict(made.provenance.parameters)}
+    return replace(
+        maps,
+        volumes={**maps.volumes, Quantity.CHI: made[Quantity.CHI]},
+        provenance=replace(provenance, notes=notes, parameters=parameters),
+    )
