@@ -13,6 +13,7 @@ from napari_qsm.pipeline.chain import (
     prepare,
     reconstruct,
     referenced,
+    walk,
 )
 from napari_qsm.pipeline.recipe import (
     DEFAULT_STAGES,
@@ -43,4 +44,5 @@ __all__ = [
     "read_preset",
     "reconstruct",
     "referenced",
+    "walk",
 ]

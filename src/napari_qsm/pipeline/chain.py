@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,13 +67,23 @@ def plan(acquisition: Acquisition, recipe: Recipe) -> tuple[Planned, ...]:
     InputError
         If a place that cannot be left out has a stage that cannot run.
     """
-    planned, present = [], set(acquisition.volumes)
+    return tuple(walk(acquisition, recipe))
+
+
+def walk(acquisition: Acquisition, recipe: Recipe) -> Iterator[Planned]:
+    """Say the same place after place, as far as the chain can go.
+
+    Raises
+    ------
+    InputError
+        At the first place that cannot be left out and has a stage that cannot run.
+    """
+    present = set(acquisition.volumes)
     for place in Place:
         entry = _planned(place, acquisition, recipe, present)
         if entry.stage is not None:
             present.update(entry.stage.gives)
-        planned.append(entry)
-    return tuple(planned)
+        yield entry
 
 
 def plan_method(
