@@ -1,5 +1,8 @@
 """What every test runs under."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -16,3 +19,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def toys():
+    """Six registered stages that take no time, one for each place; see ``tests/toys.py``."""
+    spec = importlib.util.spec_from_file_location("toys", Path(__file__).parent / "toys.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.register()
+    yield module
+    module.remove()

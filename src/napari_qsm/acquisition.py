@@ -156,6 +156,8 @@ class Volume:
         File or layer the numbers came from.
     notes : tuple[str, ...]
         What was changed while reading, one sentence each; shown to the user.
+    history : tuple[Provenance, ...]
+        How the numbers came to be if they were computed, the first stage first.
     """
 
     data: NDArray[Any]
@@ -165,6 +167,7 @@ class Volume:
     echo_times: tuple[float, ...] = ()
     source: str = ""
     notes: tuple[str, ...] = ()
+    history: tuple[Provenance, ...] = ()
 
 
 @dataclass(frozen=True)

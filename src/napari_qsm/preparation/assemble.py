@@ -59,6 +59,7 @@ def assemble(
     -------
     Acquisition
         Local field in ppm, zero where it was not finite outside the mask; boolean mask; magnitude.
+        Its history is that of the field.
 
     Raises
     ------
@@ -94,6 +95,7 @@ def assemble(
         constants.echo_times,
         sources={q: v.source for q, v in named.items() if v is not None and v.source},
         notes=tuple(dict.fromkeys(notes)),
+        history=field.history,
     )
 
 
@@ -151,13 +153,20 @@ def _mask(field: Volume, mask: Volume | None, notes: list[str]) -> NDArray[np.bo
             "volume."
         )
     _refuse_misfit("mask", field, mask)
-    inside = _binary(mask.data, notes)
+    inside = binary(mask.data, notes)
     if not inside.any():
         raise InputError("The mask is empty; paint or choose one that covers the brain.")
     return inside
 
 
-def _binary(values: NDArray[np.generic], notes: list[str]) -> NDArray[np.bool_]:
+def binary(values: NDArray[np.generic], notes: list[str]) -> NDArray[np.bool_]:
+    """Make a mask of ones and zeros, probabilities or labels boolean; `notes` gets what was decided.
+
+    Raises
+    ------
+    InputError
+        If the values are none of these.
+    """
     if values.dtype == bool:
         return values.astype(np.bool_)
     numbers: NDArray[np.float64] = np.nan_to_num(
@@ -292,19 +301,25 @@ def _likely_unit(width: float, constants: Acquisition) -> FieldUnit:
 
 def _magnitude(field: Volume, magnitude: Volume, notes: list[str]) -> NDArray[np.floating]:
     _refuse_misfit("magnitude", field, magnitude)
-    values = magnitude.data.astype(np.float64)
-    if count := int(np.count_nonzero(~np.isfinite(values))):
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        notes.append(f"{count} voxels of the magnitude were no numbers; set to 0.")
-    if (highest := float(values.max())) <= 0 or highest > 1e15:
+    given = magnitude.data if magnitude.data.ndim == 4 else magnitude.data[..., None]
+    combined, unfit, highest = np.zeros(given.shape[:3]), 0, 0.0
+    for echo in range(given.shape[3]):  # one at a time: five echoes of a head fill gigabytes
+        values = given[..., echo].astype(np.float64)
+        if count := int(np.count_nonzero(~np.isfinite(values))):
+            values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+            unfit += count
+        highest = max(highest, float(values.max()))
+        combined += np.square(values) if magnitude.data.ndim == 4 else values
+    if unfit:
+        notes.append(f"{unfit} voxels of the magnitude were no numbers; set to 0.")
+    if highest <= 0 or highest > 1e15:
         raise InputError(
             f"The magnitude reaches {highest:.3g} where a positive signal was expected; choose "
             "another volume."
         )
-    if values.ndim == 4:
-        echoes = values.shape[3]
-        values = np.sqrt(np.square(values).sum(axis=3))
-        notes.append(
-            f"The {echoes} echoes of the magnitude were combined (root of the sum of squares)."
-        )
-    return values
+    if magnitude.data.ndim == 3:
+        return combined
+    notes.append(
+        f"The {given.shape[3]} echoes of the magnitude were combined (root of the sum of squares)."
+    )
+    return np.sqrt(combined)

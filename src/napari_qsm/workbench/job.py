@@ -1,4 +1,4 @@
-"""A running reconstruction as seen from outside: progress, time left, preview, cancel.
+"""A running piece of work as seen from outside: progress, time left, preview, cancel.
 
 The job runs wherever its generator is iterated (a worker thread, a command line, a test). It
 forwards only as many signs of life as a person can follow, and it alone closes the method's
@@ -11,9 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from napari_qsm.acquisition import FloatArray, Maps
-from napari_qsm.methods.registry import Reconstruction, Step
+from napari_qsm.acquisition import FloatArray
+from napari_qsm.process import Step
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Progress:
     values: Mapping[str, float]
 
 
-class Job:
-    """Runs one reconstruction and reports on it.
+class Job(Generic[T]):
+    """Runs one generator of steps, a reconstruction or a stage, and reports on it.
 
     Parameters
     ----------
@@ -59,12 +62,12 @@ class Job:
 
     def __init__(
         self,
-        start: Callable[[], Reconstruction],
+        start: Callable[[], Generator[Step, None, T]],
         *,
         interval: float = 0.1,
         preview_interval: float = 0.7,
     ) -> None:
-        self._start: Callable[[], Reconstruction] | None = start
+        self._start: Callable[[], Generator[Step, None, T]] | None = start
         self._interval = interval
         self._preview_interval = preview_interval
         self._cancelled = threading.Event()
@@ -79,10 +82,10 @@ class Job:
         """Ask the job to stop at its next sign of life; callable from any thread."""
         self._cancelled.set()
 
-    def run(self) -> Generator[Progress, None, Maps | None]:
-        """Run to the end and return the maps, or None when cancelled.
+    def run(self) -> Generator[Progress, None, T | None]:
+        """Run to the end and return what was made, or None when cancelled.
 
-        Whatever way it ends, the method's generator is closed and the job forgets it.
+        Whatever way it ends, the generator is closed and the job forgets it.
         """
         start, self._start = self._start, None
         if start is None:
@@ -95,8 +98,8 @@ class Job:
                 try:
                     step = next(steps)
                 except StopIteration as stop:
-                    maps: Maps = stop.value
-                    return maps
+                    made: T = stop.value
+                    return made
                 now = time.perf_counter()
                 if now - reported < self._interval:
                     continue

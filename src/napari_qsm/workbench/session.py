@@ -138,7 +138,7 @@ class Workbench:
     inputs: Inputs = field(default_factory=Inputs)
     understanding: Understanding = field(default_factory=Understanding)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    job: Job | None = None
+    job: Job[Maps] | None = None
     runs: int = 0
 
     inputs_changed = Signal(Inputs)
@@ -210,7 +210,7 @@ class Workbench:
             return f"{self.chosen.label} needs a {missing[0].label}; choose one."
         return ""
 
-    def start(self, device: torch.device) -> tuple[Job, str]:
+    def start(self, device: torch.device) -> tuple[Job[Maps], str]:
         """Make the job for the present choices, and the title its result will carry.
 
         The inputs are assembled anew inside the job, so that a mask painted a moment ago counts.
