@@ -246,7 +246,7 @@ def simulate(
         provenance=Provenance(method="digital head", parameters={"seed": head.seed}),
     )
     noise = (spread / scale * mask).astype(np.float32)
-    return Phantom(acquisition, truth, field, noise, MappingProxyType(_regions(head.labels)))
+    return Phantom(acquisition, truth, field, noise, MappingProxyType(region_masks(head.labels)))
 
 
 CASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -341,7 +341,7 @@ def _field(head: Head) -> FloatArray:
     return field
 
 
-def _regions(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+def region_masks(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
     """Masks of the tissues and of the groups people ask for, empty ones left out."""
     groups = {
         "csf": ("ventricle", "subarachnoid CSF"),

@@ -1,0 +1,293 @@
+"""The digital head as a scanner sends it: wrapped phase of several echoes, and the whole head in it.
+
+`scan` measures a head with everything around it, `raw_head` draws and scans one, and
+`sample_raw_head` does both for a named case. `napari_qsm.training.phantom` measures the same heads
+without surroundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_qsm.acquisition import (
+    Acquisition,
+    FloatArray,
+    Grid,
+    InputError,
+    Maps,
+    Provenance,
+    Quantity,
+)
+from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.physics.units import radians_per_ppm
+from napari_qsm.training.phantom import CASES, SAMPLE_SEED, Head, digital_head, region_masks
+from napari_qsm.training.skull import SURROUNDING_LABEL, SURROUNDINGS, Scene, surrounded
+from napari_qsm.training.tissues import LABEL, R2PRIME_PER_PPM
+
+ECHO_TIMES = (0.004, 0.012, 0.020, 0.028)
+
+OFFSET_RMS = 2.0
+"""How far the receiver's phase strays from its mean over the brain, in rad."""
+
+GAIN_RMS = 0.15
+"""How far the logarithm of the receiver's gain strays over the brain."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawPhantom:
+    """A raw measurement with its truth.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        PHASE (rad, wrapped) and MAGNITUDE with echoes last, echo times and B0. There is no mask.
+    truth : Maps
+        CHI in ppm relative to CSF, LOCAL_FIELD (of sources in the brain alone), TOTAL_FIELD, R2STAR
+        and MASK, zero outside the brain; OFFSET and LABELS everywhere.
+    field : (X, Y, Z) array
+        The field in ppm that turns the spins of each voxel, also outside the brain, where fat's
+        chemical shift is part of it.
+    noise : float
+        Standard deviation of the noise in one channel of the signal.
+    regions : mapping of str to (X, Y, Z) array of bool
+        As in `napari_qsm.training.phantom.Phantom`, and the surroundings by name.
+    """
+
+    acquisition: Acquisition
+    truth: Maps
+    field: FloatArray
+    noise: float
+    regions: Mapping[str, NDArray[np.bool_]]
+
+
+def scan(
+    head: Head,
+    *,
+    echo_times: Sequence[float] = ECHO_TIMES,
+    field_strength: float = 3.0,
+    snr: float = 80.0,
+    receiver: bool = True,
+    seed: int = 0,
+) -> RawPhantom:
+    """Measure a head in its skull with a multi-echo spoiled gradient echo.
+
+    The field of all voxels is shimmed, ``f = d * chi - h``, where h is the harmonic polynomial of
+    second order (nine terms) closest to it over the brain. The signal of echo t is
+    ``S = c S0 exp(-t R2* + i 2 pi gamma f t) prod_a sinc(g_a t / 2 pi)`` plus complex white noise,
+    with R2* = R2 + k B0 |chi| inside the brain as in `napari_qsm.training.phantom.simulate`, and g
+    the phase gradient across a voxel per time. The receiver's sensitivity c is smooth and strays by
+    2 rad and 15 % over the brain (root mean square).
+
+    Parameters
+    ----------
+    head : Head
+        From `napari_qsm.training.phantom.digital_head`.
+    echo_times : sequence of float
+        In s.
+    field_strength : float
+        B0 in T.
+    snr : float
+        Median white matter signal in the first echo over the noise of one channel; ``inf`` for
+        none.
+    receiver : bool
+        Whether the receiver adds a phase and shades the image; otherwise c = 1.
+    seed : int
+        Of noise and receiver.
+    """
+    scene = surrounded(head)
+    coil, noise = (np.random.default_rng([seed, head.seed, part]) for part in range(2))
+    local, field = _fields(scene)
+    field += scene.shift
+    rate = scene.rate + R2PRIME_PER_PPM * field_strength * np.abs(scene.chi) * scene.brain
+    gain, offset = _receiver(scene, coil) if receiver else (np.float32(1), np.zeros_like(field))
+    echoes = _Echoes(scene.water * gain, rate, field, offset, field_strength)
+    white = scene.labels == LABEL["white matter"]
+    level = float(np.median(echoes.strength(min(echo_times))[white])) / snr
+    shape = (*scene.grid.shape, len(echo_times))
+    phase, magnitude = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for index, time in enumerate(echo_times):
+        magnitude[..., index], phase[..., index] = echoes.measured(time, level, noise)
+
+    source = f"digital head, seed {head.seed}"
+    acquisition = Acquisition(
+        grid=scene.grid,
+        volumes={Quantity.PHASE: phase, Quantity.MAGNITUDE: magnitude},
+        field_strength=field_strength,
+        echo_times=tuple(echo_times),
+        sources=dict.fromkeys((Quantity.PHASE, Quantity.MAGNITUDE), source),
+        notes=("Simulated: the digital head with skull, scalp and air around its brain.",),
+    )
+    truth = _truth(head, scene, local, field, offset, rate)
+    return RawPhantom(acquisition, truth, field, level, MappingProxyType(_regions(scene.labels)))
+
+
+def raw_head(
+    voxel_size: float | Sequence[float] = 1.0,
+    *,
+    seed: int = 0,
+    tilt: tuple[float, float] = (0.0, 0.0),
+    lesions: Sequence[str] = ("haemorrhage", "calcification"),
+    echo_times: Sequence[float] = ECHO_TIMES,
+    field_strength: float = 3.0,
+    snr: float = 80.0,
+    receiver: bool = True,
+) -> RawPhantom:
+    """Draw a head and scan it: `digital_head`, then `scan`; one seed for both.
+
+    Raises
+    ------
+    InputError
+        If a voxel size is out of range or a lesion unknown.
+    """
+    return scan(
+        digital_head(voxel_size, seed=seed, tilt=tilt, lesions=lesions),
+        echo_times=echo_times,
+        field_strength=field_strength,
+        snr=snr,
+        receiver=receiver,
+        seed=seed,
+    )
+
+
+def sample_raw_head(
+    kind: str = "haemorrhage",
+    voxel_size: float | Sequence[float] = 1.0,
+    *,
+    seed: int = SAMPLE_SEED,
+    tilt: tuple[float, float] = (0.0, 0.0),
+) -> RawPhantom:
+    """Draw and scan a sample case at 3 T, four echoes, SNR 80: one of `CASES`.
+
+    Raises
+    ------
+    InputError
+        If `kind` is unknown or the voxel size out of range.
+    """
+    if kind not in CASES:
+        raise InputError(f"There is no sample head '{kind}'; there are {', '.join(CASES)}.")
+    return raw_head(voxel_size, seed=seed, tilt=tilt, lesions=CASES[kind])
+
+
+def _fields(scene: Scene) -> tuple[FloatArray, FloatArray]:
+    """Field of the sources in the brain, and of everything after the shim, in ppm everywhere.
+
+    Around the grid there is air. Fields do not feel a susceptibility that is the same everywhere,
+    so the surroundings enter relative to air, and the brain with CSF's; what the brain has beyond
+    that is the source of the local field.
+    """
+    air = np.float32(SURROUNDINGS[0].chi)
+    operator = DipoleConvolution(scene.grid, kernel="cuboid", padding=2.0)
+    inside = np.where(scene.brain, scene.chi, 0)
+    local: FloatArray = operator(torch.from_numpy(inside)).numpy()
+    outside = scene.chi - inside
+    outside -= air
+    field: FloatArray = operator(torch.from_numpy(outside)).numpy()
+    del operator
+    field += local
+    _shim(field, scene.brain, scene.grid)
+    return local, field
+
+
+def _axes(grid: Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Positions along the voxel axes from the middle of the grid in units of 100 mm."""
+    x, y, z = (
+        ((np.arange(n) - (n - 1) / 2) * size / 100).astype(np.float32)
+        for n, size in zip(grid.shape, grid.voxel_size, strict=True)
+    )
+    return x[:, None, None], y[:, None], z
+
+
+def _shim(field: FloatArray, brain: NDArray[np.bool_], grid: Grid) -> None:
+    """Take the closest harmonic polynomial of second order over the brain out of a field.
+
+    The nine terms span the same space however the axes are turned, so B0 may be oblique to them.
+    """
+    x, y, z = _axes(grid)
+    one = np.ones((1, 1, 1), np.float32)
+    terms = (one, x, y, z, x * y, y * z, z * x, x * x - y * y, 2 * z * z - x * x - y * y)
+    few = np.flatnonzero(brain)[:: max(1, np.count_nonzero(brain) // 100_000)]
+    design = np.stack([np.broadcast_to(t, field.shape).ravel()[few] for t in terms], axis=1)
+    weights = np.linalg.lstsq(design.astype(np.float64), field.ravel()[few], rcond=None)[0]
+    for weight, term in zip(weights, terms, strict=True):
+        field -= np.float32(weight) * term
+
+
+def _receiver(scene: Scene, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Gain and phase of a receiver: random polynomials of second order in the position.
+
+    They are not harmonic, so a background removal cannot take the phase for a field from outside.
+    """
+    x, y, z = _axes(scene.grid)
+    terms = (x, y, z, x * x, y * y, z * z, x * y, y * z, z * x)
+    made = []
+    for spread in (GAIN_RMS, OFFSET_RMS):
+        total = np.zeros(scene.grid.shape, np.float32)
+        for weight, term in zip(rng.uniform(-1, 1, len(terms)), terms, strict=True):
+            total += np.float32(weight) * term
+        within = total[scene.brain].astype(np.float64)
+        total -= np.float32(within.mean())
+        total *= np.float32(spread / within.std())
+        made.append(total)
+    gain, offset = made
+    offset += np.float32(rng.uniform(-np.pi, np.pi))
+    return np.exp(gain), offset
+
+
+@dataclass(frozen=True, eq=False)
+class _Echoes:
+    """Everything an echo is made of but its time."""
+
+    water: FloatArray
+    rate: FloatArray
+    field: FloatArray
+    offset: FloatArray
+    field_strength: float
+
+    def strength(self, time: float) -> FloatArray:
+        """Magnitude of the signal without noise."""
+        signal: FloatArray = self.water * np.exp(np.float32(-time) * self.rate)
+        turns = np.float32(radians_per_ppm(self.field_strength, time) / (2 * np.pi))
+        for axis in range(3):
+            signal *= np.abs(np.sinc(np.gradient(self.field, axis=axis) * turns))
+        return signal
+
+    def measured(
+        self, time: float, level: float, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Magnitude, and phase in [-pi, pi], with noise of standard deviation `level`."""
+        angle = self.offset + np.float32(radians_per_ppm(self.field_strength, time)) * self.field
+        strength = self.strength(time)
+        real, imaginary = strength * np.cos(angle), strength * np.sin(angle)
+        for channel in (real, imaginary):
+            channel += np.float32(level) * rng.standard_normal(channel.shape, dtype=np.float32)
+        return np.hypot(real, imaginary), np.arctan2(imaginary, real)
+
+
+def _truth(
+    head: Head,
+    scene: Scene,
+    local: FloatArray,
+    field: FloatArray,
+    offset: FloatArray,
+    rate: FloatArray,
+) -> Maps:
+    inside = {
+        Quantity.CHI: scene.chi,
+        Quantity.LOCAL_FIELD: local,
+        Quantity.TOTAL_FIELD: field,
+        Quantity.R2STAR: rate,
+    }
+    volumes = {quantity: values * scene.brain for quantity, values in inside.items()}
+    volumes |= {Quantity.MASK: scene.brain, Quantity.OFFSET: offset, Quantity.LABELS: scene.labels}
+    provenance = Provenance(method="digital head", parameters={"seed": head.seed})
+    return Maps(scene.grid, volumes, provenance)
+
+
+def _regions(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    return region_masks(labels) | {n: labels == label for n, label in SURROUNDING_LABEL.items()}
