@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_qsm.acquisition import FloatArray
 
-FLOOR = 0.1
+FLOOR = np.float32(0.1)
 """What is left of an edge when one criterion is 0, so that the others still tell edges apart."""
 
 SLAB_VOXELS = 2**18
 """Voxels graded at once: their buffers stay in the cache, and a pause comes every few ms."""
 
+PI = np.float32(np.pi)
 TURN = np.float32(2 * np.pi)
+
+Box = tuple[slice, ...]
 
 
 def edge_quality(
@@ -28,12 +30,16 @@ def edge_quality(
     echo_times: Sequence[float],
     magnitude: FloatArray | None = None,
 ) -> FloatArray:
-    """Grade the edges between neighbours along an axis, 0.001 (worthless) to 1.
+    """Grade the edges between neighbours along an axis, 0.0001 (worthless) to 1.
 
-    With d the wrapped difference of the first phase over an edge, the factors are its spatial
-    coherence ``1 - |d| / pi``, for each other echo its temporal coherence
-    ``1 - |wrap(d_e - d TE_e / TE)| / pi``, and the likeness of magnitudes ``(min / max)^2``; a
-    factor w enters as ``0.1 + 0.9 w``.
+    With d the wrapped difference of the first phase over an edge, the factors are
+
+    - spatial coherence, ``1 - |d| / pi``;
+    - linearity, ``1 - |wrap(d' - d)| / pi`` with d' of the edge before, times that after;
+    - for each other echo e temporal coherence, ``1 - |wrap(d_e - d TE_e / TE)| / pi``;
+    - likeness of the magnitudes, ``(smaller / larger)^2``;
+
+    and a factor w enters as ``0.1 + 0.9 w``.
 
     Parameters
     ----------
@@ -51,14 +57,16 @@ def edge_quality(
     array of float32
         One shorter than the phase along the axis.
     """
-    step = _folded(np.diff(phases[0], axis=axis))
-    quality = _factor(np.abs(step))
+    steps = _folded(np.diff(phases[0], axis=axis))
+    quality = _factor(_coherence(np.abs(steps)))
+    if steps.shape[axis] > 1:
+        quality *= _linearity(steps, axis)
     for phase, time in zip(phases[1:], echo_times[1:], strict=True):
         other = np.diff(phase, axis=axis)
-        other -= np.float32(time / echo_times[0]) * step
-        quality *= _factor(np.abs(_folded(other), out=other))
+        other -= np.float32(time / echo_times[0]) * steps
+        quality *= _factor(_coherence(np.abs(_folded(other), out=other)))
     if magnitude is not None:
-        quality *= _likeness(magnitude, axis)
+        quality *= _factor(_likeness(magnitude, axis))
     return quality
 
 
@@ -72,15 +80,14 @@ def phase_quality(
     phase : (X, Y, Z, E) array
         In rad; of several echoes the first two are compared.
     magnitude : (X, Y, Z, E) array, optional
-        Not negative.
+        Not negative; the first echo counts.
     echo_times : sequence of float
         One for each echo, in any unit.
 
     Returns
     -------
     (X, Y, Z) array of float32
-        Near 1 where the signal is good; in pure noise 0.55 for one echo, 0.30 for two, 0.14 with
-        a magnitude besides.
+        Above 0.8 where the signal is good; in pure noise 0.2 for one echo, 0.1 for two.
     """
     grading = grading_voxels(phase, magnitude, echo_times)
     while True:
@@ -102,7 +109,7 @@ def grading_voxels(
     total, edges = (np.zeros(shape, dtype=np.float32) for _ in range(2))
     yield 0.0
     for axis in range(3):
-        for slab in slabs(shape, axis):
+        for slab, fraction in slabs(shape, axis):
             quality = edge_quality(
                 axis,
                 [values[slab] for values in phases],
@@ -112,29 +119,26 @@ def grading_voxels(
             for end in ends(axis):
                 total[slab][end] += quality
                 edges[slab][end] += 1
-            yield (axis + slab.stop / shape[0]) / 3
+            yield (axis + fraction) / 3
     np.maximum(edges, 1, out=edges)
     total /= edges
     return total
 
 
-def slabs(shape: tuple[int, ...], axis: int) -> Iterator[slice]:
-    """Cut a volume into slabs of planes so that every edge along `axis` lies in just one of them.
+def slabs(shape: tuple[int, ...], axis: int) -> Iterator[tuple[Box, float]]:
+    """Cut a volume into slabs that keep `axis` whole; with each the fraction of all so far."""
+    across = 1 if axis == 0 else 0
+    planes = shape[across]
+    thickness = max(1, SLAB_VOXELS * planes // max(1, shape[0] * shape[1] * shape[2]))
+    for start in range(0, planes, thickness):
+        stop = min(start + thickness, planes)
+        yield (slice(None),) * across + (slice(start, stop),), stop / planes
 
-    Slabs of the first axis share a plane when it is the axis of the edges.
-    """
-    thickness = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
-    shared = 1 if axis == 0 else 0
-    for start in range(0, shape[0] - shared, thickness):
-        yield slice(start, min(start + thickness + shared, shape[0]))
 
-
-def ends(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def ends(axis: int) -> tuple[Box, Box]:
     """Where the lower and the upper voxels of the edges along `axis` lie."""
-    before = [slice(None)] * 3
-    after = [slice(None)] * 3
-    before[axis], after[axis] = slice(None, -1), slice(1, None)
-    return tuple(before), tuple(after)
+    whole = (slice(None),) * axis
+    return (*whole, slice(None, -1)), (*whole, slice(1, None))
 
 
 def _folded(difference: FloatArray) -> FloatArray:
@@ -146,19 +150,39 @@ def _folded(difference: FloatArray) -> FloatArray:
     return difference
 
 
-def _factor(distance: FloatArray) -> FloatArray:
-    """``FLOOR + (1 - FLOOR) (1 - distance / pi)``, in place."""
-    distance *= np.float32(-(1 - FLOOR) / np.pi)
+def _coherence(distance: FloatArray) -> FloatArray:
+    """``1 - distance / pi``, in place."""
+    distance /= -PI
     distance += np.float32(1)
     return distance
 
 
-def _likeness(magnitude: NDArray[np.float32], axis: int) -> FloatArray:
-    before, after = (magnitude[end] for end in ends(axis))
-    ratio = np.minimum(before, after)
-    larger = np.maximum(before, after)
-    np.divide(ratio, larger, out=ratio, where=larger > 0)  # two zeros: the ratio stays 0
+def _factor(criterion: FloatArray) -> FloatArray:
+    """``FLOOR + (1 - FLOOR) criterion``, in place."""
+    criterion *= 1 - FLOOR
+    criterion += FLOOR
+    return criterion
+
+
+def _linearity(steps: FloatArray, axis: int) -> FloatArray:
+    """Compare every edge with those before and after it; at an end the one neighbour counts twice."""
+    bends = np.diff(steps, axis=axis)
+    straight = _coherence(np.abs(_folded(bends), out=bends))
+    linearity = np.empty_like(steps)
+    before, after = ends(axis)
+    first = (*after[:-1], slice(None, 1))
+    last = (*after[:-1], slice(-1, None))
+    linearity[after] = straight
+    linearity[first] = straight[first]
+    linearity[before] *= straight
+    linearity[last] *= straight[last]
+    return _factor(linearity)
+
+
+def _likeness(magnitude: FloatArray, axis: int) -> FloatArray:
+    one, other = (magnitude[end] for end in ends(axis))
+    ratio = np.minimum(one, other)
+    larger = np.maximum(one, other)
+    np.divide(ratio, larger, out=ratio, where=larger > 0)  # of two zeros the ratio stays 0
     ratio *= ratio
-    ratio *= np.float32(1 - FLOOR)
-    ratio += np.float32(FLOOR)
     return ratio

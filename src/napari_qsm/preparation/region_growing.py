@@ -184,7 +184,7 @@ def _sorted_edges(
     for axis in range(3):
         voxels, levels = [], []
         before, after = ends(axis)
-        for slab in slabs(inside.shape, axis):
+        for slab, fraction in slabs(inside.shape, axis):
             quality = edge_quality(
                 axis,
                 [values[slab] for values in phases],
@@ -196,7 +196,7 @@ def _sorted_edges(
                 wanted &= ~(settled[slab][before] & settled[slab][after])
             voxels.append(flat[slab][before][wanted])
             levels.append((LEVELS * (1 - quality[wanted])).astype(np.uint8))
-            yield 0.3 * (axis + slab.stop / inside.shape[0]) / 3
+            yield 0.3 * (axis + fraction) / 3
         level = np.concatenate(levels)
         order = np.argsort(level, kind="stable")
         stops = np.cumsum(np.bincount(level, minlength=LEVELS))
