@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Grid, InputError, Maps, Provenance, Quantity, Volume
 from napari_qsm.io.nifti_file import GEOMETRY, HEADERS, NiftiFile
-from napari_qsm.io.sidecar import read_sidecar, sidecar_path, write_sidecar
+from napari_qsm.io.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from napari_qsm.io.together import (
     Job,
     refuse_existing,
@@ -29,7 +29,9 @@ from napari_qsm.io.together import (
 )
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(
+    path: str | Path, sidecar: Sidecar | None = None, *, complex_too: bool = False
+) -> Volume:
     """Read a ``.nii`` or ``.nii.gz`` file (NIfTI-1 or NIfTI-2) and its JSON sidecar.
 
     The numbers keep the stored voxel order (x, y, z) or (x, y, z, echo); the grid carries the true
@@ -38,7 +40,11 @@ def read_volume(path: str | Path) -> Volume:
     Parameters
     ----------
     path : str or Path
-        The image; ``x.json`` beside ``x.nii.gz`` is read along with it.
+        The image.
+    sidecar : Sidecar, optional
+        What is known of it; without one, ``x.json`` beside ``x.nii.gz`` is read.
+    complex_too : bool
+        Whether complex numbers are welcome.
 
     Returns
     -------
@@ -48,7 +54,8 @@ def read_volume(path: str | Path) -> Volume:
     Raises
     ------
     InputError
-        If the file is missing, damaged, complex, coloured, not 3D or 4D, or its sidecar is wrong.
+        If the file is missing, damaged, coloured, not 3D or 4D, complex though that is not
+        welcome, or its sidecar is wrong.
 
     Notes
     -----
@@ -58,13 +65,9 @@ def read_volume(path: str | Path) -> Volume:
     path = Path(path)
     file = NiftiFile(path)
     shape = file.shape()
-    values = file.values(shape)
-    affine = file.affine()
-    sidecar = read_sidecar(path)
-    try:
-        grid = Grid(shape[:3], affine, stored=file.geometry())  # type: ignore[arg-type]
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from None
+    values = file.values(shape, complex_too=complex_too)
+    grid = _grid(file, shape)
+    sidecar = read_sidecar(path) if sidecar is None else sidecar
     if sidecar.b0_direction is None:
         file.notes += [file.doubt] if file.doubt else []
     elif (angle := _angle(stated := grid.with_b0(sidecar.b0_direction), grid)) > 1e-4:
@@ -81,6 +84,27 @@ def read_volume(path: str | Path) -> Volume:
         source=str(path),
         notes=tuple(f"{path.name}: {note}." for note in file.notes),
     )
+
+
+def read_grid(path: Path) -> tuple[Grid, int, bool]:
+    """Read a file's header alone: its grid, its number of volumes, and whether it is complex.
+
+    Raises
+    ------
+    InputError
+        As `read_volume`, as far as the header shows it.
+    """
+    file = NiftiFile(path, header_only=True)
+    shape = file.shape()
+    return _grid(file, shape), math.prod(shape[3:]), file.is_complex
+
+
+def _grid(file: NiftiFile, shape: tuple[int, ...]) -> Grid:
+    affine = file.affine()
+    try:
+        return Grid(shape[:3], affine, stored=file.geometry())  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{file.name}: {error}") from None
 
 
 def orientation(grid: Grid) -> str:

@@ -35,6 +35,8 @@ class NiftiFile:
     ----------
     path : Path
         A ``.nii`` or ``.nii.gz`` file.
+    header_only : bool
+        Whether to read just what says where the voxels lie; then there are no `values`.
 
     Attributes
     ----------
@@ -51,12 +53,12 @@ class NiftiFile:
         Here if the file is missing, empty, damaged or no NIfTI; in the methods as they say.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, header_only: bool = False) -> None:
         self.name = path.name
         self.notes: list[str] = []
         self.is_phase = False
         self.doubt = ""
-        self._raw = _bytes(path)
+        self._raw = _bytes(path, max(HEADERS) if header_only else -1)
         self._header = self._parse()
 
     def geometry(self) -> dict[str, Any]:
@@ -96,7 +98,15 @@ class NiftiFile:
             self.notes.append(f"the {len(full)}D image {full} was taken as its only volume")
         return shape
 
-    def values(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    @property
+    def is_complex(self) -> bool:
+        """Whether the file states that it holds complex numbers."""
+        try:
+            return bool(np.dtype(self._header.get_data_dtype()).kind == "c")
+        except (HeaderDataError, KeyError):
+            return False
+
+    def values(self, shape: tuple[int, ...], *, complex_too: bool = False) -> NDArray[Any]:
         """Return slope x stored + intercept; a slope of 0 or NaN means that nothing is scaled.
 
         A slope that squeezes a phase stored in [-pi, pi] is a known mistake of exporters: it is
@@ -105,10 +115,10 @@ class NiftiFile:
         Raises
         ------
         InputError
-            If numbers are missing, complex, colours, or scaled by Inf.
+            If numbers are missing, colours, scaled by Inf, or complex unless ``complex_too``.
         """
-        stored = self._stored(shape)
-        if stored.dtype.kind == "f" and (bad := int(np.count_nonzero(~np.isfinite(stored)))):
+        stored = self._stored(shape, complex_too)
+        if stored.dtype.kind in "fc" and (bad := int(np.count_nonzero(~np.isfinite(stored)))):
             self.notes.append(f"{bad} voxels are not numbers (NaN or Inf)")
         slope, intercept = float(self._header["scl_slope"]), float(self._header["scl_inter"])
         if slope == 0 or math.isnan(slope) or (slope, intercept) == (1, 0):
@@ -131,7 +141,8 @@ class NiftiFile:
         )
         # Values beyond float32 become Inf here and are refused where they matter.
         with np.errstate(over="ignore", invalid="ignore"):
-            return (stored * slope + intercept).astype(np.float32)
+            scaled = stored * slope + intercept
+            return scaled.astype(np.complex64 if stored.dtype.kind == "c" else np.float32)
 
     def affine(self) -> NDArray[np.float64]:
         """Return the affine to be believed, voxel index to mm RAS.
@@ -209,7 +220,7 @@ class NiftiFile:
             )
         raise InputError(f"{self.name} is not a NIfTI file; choose a .nii or .nii.gz file.")
 
-    def _dtype(self) -> np.dtype[Any]:
+    def _dtype(self, complex_too: bool) -> np.dtype[Any]:
         try:
             dtype: np.dtype[Any] = np.dtype(self._header.get_data_dtype())
         except (HeaderDataError, KeyError):
@@ -217,21 +228,21 @@ class NiftiFile:
                 f"The header of {self.name} states the unknown data type "
                 f"{int(self._header['datatype'])}; the file is damaged, so export it again."
             ) from None
-        if dtype.kind == "c":
+        if dtype.kind == "c" and not complex_too:
             raise InputError(
                 f"{self.name} holds complex numbers; export magnitude and phase as two files of "
                 "real numbers."
             )
-        if dtype.kind not in "iuf":
+        if dtype.kind not in "iufc":
             raise InputError(
                 f"{self.name} holds colours or bits instead of numbers; export it as a plain "
                 "volume of numbers."
             )
         return dtype
 
-    def _stored(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _stored(self, shape: tuple[int, ...], complex_too: bool) -> NDArray[Any]:
         """Return the numbers as they stand in the file, in the machine's byte order."""
-        dtype = self._dtype()
+        dtype = self._dtype(complex_too)
         offset, floor = float(self._header["vox_offset"]), int(self._header["sizeof_hdr"])
         if not floor <= offset <= len(self._raw):
             raise InputError(
@@ -250,12 +261,13 @@ class NiftiFile:
         return flat.astype(dtype.newbyteorder("="), copy=False).reshape(shape, order="F")
 
 
-def _bytes(path: Path) -> bytes:
-    """Return the unpacked content of a file, or say why there is none."""
+def _bytes(path: Path, count: int) -> bytes:
+    """Return the unpacked content of a file, or say why there is none; -1 means all of it."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; choose a .nii or .nii.gz file inside it.")
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(count)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}; check its name.") from None
     except OSError as error:
@@ -265,7 +277,10 @@ def _bytes(path: Path) -> bytes:
     if raw[:2] != b"\x1f\x8b":
         return raw
     try:
-        return gzip.decompress(raw)
+        if count < 0:
+            return gzip.decompress(raw)
+        with gzip.open(path) as packed:
+            return packed.read(count)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise InputError(
             f"{path.name} is truncated or damaged (its compressed data do not unpack); export or "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ class Sidecar:
         ``EchoTime`` or ``EchoTimes`` in s.
     b0_direction : tuple[float, ...], optional
         ``B0_dir``, along the stored voxel axes.
+    difference : tuple[float, float], optional
+        ``EchoTime1`` and ``EchoTime2`` in s: the echoes that a phase difference was made of.
+    stated : mapping
+        Everything it says.
     """
 
     name: str = ""
@@ -35,6 +39,8 @@ class Sidecar:
     field_strength: float | None = None
     echo_times: tuple[float, ...] = ()
     b0_direction: tuple[float, float, float] | None = None
+    difference: tuple[float, float] | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def sidecar_path(image: Path) -> Path:
@@ -54,7 +60,17 @@ def read_sidecar(image: Path) -> Sidecar:
     path = sidecar_path(image)
     if path == image or not path.is_file():
         return Sidecar()
-    stated = _json_object(path)
+    return sidecar_of(path, read_json(path))
+
+
+def sidecar_of(path: Path, stated: Mapping[str, Any]) -> Sidecar:
+    """Check what ``stated`` says, be it of one file or inherited from several; errors name `path`.
+
+    Raises
+    ------
+    InputError
+        If a key holds something else than BIDS says.
+    """
     unit = stated.get("Units")
     if unit is not None and not isinstance(unit, str):
         raise _wrong(path, "Units", unit, "a text such as 'ppm' or 'Hz'")
@@ -64,6 +80,8 @@ def read_sidecar(image: Path) -> Sidecar:
         field_strength=_field_strength(path, stated),
         echo_times=_echo_times(path, stated),
         b0_direction=_direction(path, stated),
+        difference=_difference(path, stated),
+        stated=stated,
     )
 
 
@@ -75,7 +93,14 @@ def write_sidecar(path: Path, content: Mapping[str, Any]) -> None:
     )
 
 
-def _json_object(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -124,14 +149,23 @@ def _field_strength(path: Path, stated: Mapping[str, Any]) -> float | None:
 
 def _echo_times(path: Path, stated: Mapping[str, Any]) -> tuple[float, ...]:
     for key in ("EchoTime", "EchoTimes"):
-        value = stated.get(key)
-        if value is None:
-            continue
-        times = value if isinstance(value, list) else [value]
-        if not times or not all(_is_number(t) and 0 < t <= 1 for t in times):
-            raise _wrong(path, key, value, "a positive number of seconds (at most 1)")
-        return tuple(float(t) for t in times)
+        if stated.get(key) is not None:
+            return _times(path, key, stated[key])
     return ()
+
+
+def _times(path: Path, key: str, value: Any) -> tuple[float, ...]:
+    times = value if isinstance(value, list) else [value]
+    if not times or not all(_is_number(t) and 0 < t <= 1 for t in times):
+        raise _wrong(path, key, value, "a positive number of seconds (at most 1)")
+    return tuple(float(t) for t in times)
+
+
+def _difference(path: Path, stated: Mapping[str, Any]) -> tuple[float, float] | None:
+    if stated.get("EchoTime1") is None or stated.get("EchoTime2") is None:
+        return None
+    first, second = (_times(path, key, stated[key])[0] for key in ("EchoTime1", "EchoTime2"))
+    return first, second
 
 
 def _direction(path: Path, stated: Mapping[str, Any]) -> tuple[float, float, float] | None:
