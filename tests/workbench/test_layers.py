@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Layer
 
-from napari_qsm.acquisition import Grid, InputError, Maps, Quantity, Volume
+from napari_qsm.acquisition import Grid, InputError, Maps, Provenance, Quantity, Volume
 from napari_qsm.workbench.layers import (
     dress,
+    file_layers,
     guess_quantity,
     layer_data,
     map_layers,
@@ -42,6 +43,44 @@ def test_a_layer_gives_back_exactly_what_was_measured():
     assert np.array_equal(volume.data, FIELD)
     assert np.array_equal(volume.grid.affine, AFFINE)
     assert (volume.unit, volume.field_strength, volume.echo_times) == ("ppm", 3.0, (0.02,))
+
+
+ECHOES = np.stack([FIELD + k for k in range(3)], axis=-1)
+
+
+def test_echoes_are_one_layer_with_an_axis_in_front_and_come_back_as_stored():
+    (data,) = file_layers(Path("sub-1_part-phase_MEGRE.nii.gz"), Volume(ECHOES, GRID, "rad"))
+    layer = Layer.create(*data)
+    assert layer.data.shape == (3, *make(Quantity.CHI).data.shape)
+    assert layer.axis_labels == ("echo", "S", "A", "R")
+    assert tuple(map(str, layer.units)) == ("pixel", "millimeter", "millimeter", "millimeter")
+    flat = make(Quantity.CHI)
+    assert np.array_equal(layer.scale, (1, *flat.scale))
+    assert np.array_equal(layer.translate, (0, *flat.translate))
+    assert np.array_equal(layer.data[1], flat.data + 1)
+    assert np.array_equal(volume_of(layer).data, ECHOES)
+    assert np.shares_memory(volume_of(layer).data, ECHOES)
+    array, _, _ = stored_layer(*data[:2])
+    assert np.array_equal(array, ECHOES)
+
+
+def test_a_mask_painted_beside_echoes_lies_on_their_grid():
+    data = layer_data(Volume(ECHOES, GRID), Quantity.PHASE, "phase")
+    beside = Layer.create(*data)
+    on_all = Labels(
+        np.ones(beside.data.shape, np.uint8), scale=beside.scale, translate=beside.translate
+    )
+    on_one = Labels(on_all.data[0], scale=beside.scale[1:], translate=beside.translate[1:])
+    for painted in (on_all, on_one):
+        volume = volume_of(painted, beside)
+        assert np.array_equal(volume.grid.affine, AFFINE)
+        assert volume.data.shape[:3] == GRID.shape
+
+
+def test_how_numbers_came_to_be_travels_with_their_layer():
+    history = (Provenance("resharp"),)
+    data = layer_data(Volume(FIELD, GRID, "ppm", history=history), Quantity.LOCAL_FIELD, "f")
+    assert volume_of(Layer.create(*data)).history == history
 
 
 def test_painting_on_a_mask_layer_leaves_the_loaded_mask_alone():

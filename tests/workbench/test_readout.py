@@ -48,3 +48,15 @@ def test_values_mm_and_voxel_belong_together():
 
 def test_nothing_lies_outside():
     assert read_at(list(layers()), (-500.0, 0, 0)) is None
+
+
+def test_of_several_echoes_the_one_on_show_is_read():
+    echoes = np.stack([CHI, CHI + 1000], axis=-1)
+    layer = Layer.create(*layer_data(Volume(echoes, GRID, "rad"), Quantity.PHASE, "phase"))
+    placed = place(GRID)
+    drawn = np.array(placed["translate"]) + np.array(placed["scale"]) * (2, 3, 1)
+    both = [layer, next(layers())]
+    first, second = (read_at(both, (echo, *drawn)) for echo in (0, 1))
+    assert second.readings[1].value == first.readings[1].value + 1000
+    assert second.readings[0] == first.readings[0]  # a map without echoes is there for all
+    assert read_at(both, drawn).readings == first.readings

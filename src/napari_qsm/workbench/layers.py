@@ -46,7 +46,8 @@ def layer_data(
     Parameters
     ----------
     volume : Volume
-        Three-dimensional numbers on a grid.
+        Numbers on a grid, echoes last if there are several: these become the first axis of one
+        layer, which napari gives a slider.
     quantity : Quantity or None
         Decides window, colormap and layer type; None shows a plain image.
     name : str
@@ -57,7 +58,7 @@ def layer_data(
     keywords: dict[str, Any] = {
         "name": name,
         "metadata": {"qsm": {**_facts(volume, quantity), **(facts or {})}},
-        **place(volume.grid),
+        **place(volume.grid, echoes=volume.data.ndim == 4),
     }
     if quantity in (Quantity.MASK, Quantity.LABELS):
         # A copy: people paint on masks, and the measurement must not change under them.
@@ -123,6 +124,7 @@ def _facts(volume: Volume, quantity: Quantity | None) -> dict[str, Any]:
         "stored_geometry": dict(grid.stored),
         "source_files": volume.source,
         "notes": volume.notes,
+        "history": volume.history,
         "software_version": __version__,
     }
 
@@ -145,6 +147,7 @@ def map_layers(maps: Maps, title: str) -> Iterator[LayerData]:
             echo_times=provenance.echo_times,
             source=f"{provenance.method} reconstruction",
             notes=provenance.notes,
+            history=(*provenance.history, replace(provenance, history=())),
         )
         yield layer_data(volume, quantity, f"{quantity.symbol}  {title}", facts)
 
@@ -202,6 +205,7 @@ def volume_of(layer: Layer, beside: Layer | None = None) -> Volume:
             tuple(facts.get("echo_times_s") or ()),
             facts.get("source_files") or layer.name,
             tuple(facts.get("notes") or ()),
+            tuple(facts.get("history") or ()),
         )
     neighbour = grid_of(beside) if beside is not None else None
     if neighbour is not None and beside is not None and _drawn_alike(layer, beside):
@@ -210,11 +214,13 @@ def volume_of(layer: Layer, beside: Layer | None = None) -> Volume:
 
 
 def _drawn_alike(layer: Layer, other: Layer) -> bool:
+    """Whether two layers cover the same place; one of them may have an echo axis in front."""
     return bool(
-        layer.data.shape == other.data.shape
-        and np.allclose(layer.affine.affine_matrix, other.affine.affine_matrix)
-        and np.allclose(layer.scale, other.scale)
-        and np.allclose(layer.translate, other.translate)
+        layer.ndim >= 3
+        and layer.data.shape[-3:] == other.data.shape[-3:]
+        and np.allclose(layer.affine.affine_matrix[-4:, -4:], other.affine.affine_matrix[-4:, -4:])
+        and np.allclose(layer.scale[-3:], other.scale[-3:])
+        and np.allclose(layer.translate[-3:], other.translate[-3:])
     )
 
 
@@ -284,7 +290,7 @@ def stored_layer(
         "Quantity": facts["quantity"],
         "Units": facts["unit"],
         "MagneticFieldStrength": facts["b0_tesla"],
-        "EchoTime": facts["echo_times_s"][-1] if facts["echo_times_s"] else None,
+        "EchoTime": _stated_times(np.ndim(data) == 4, tuple(facts["echo_times_s"])),
         "Method": facts.get("method"),
         "Parameters": facts.get("params"),
         "Notes": list(facts["notes"]),
@@ -292,19 +298,19 @@ def stored_layer(
     return from_display(data, grid), grid, {k: v for k, v in sidecar.items() if v is not None}
 
 
+def _stated_times(echoes: bool, times: tuple[float, ...]) -> float | list[float] | None:
+    if not times:
+        return None
+    return list(times) if echoes else times[-1]
+
+
 def file_layers(path: Path, volume: Volume, quantity: Quantity | None = None) -> list[LayerData]:
-    """Return the layers that show a file: one, or one an echo if it holds several.
+    """Return the layer that shows a file; several echoes are one layer with a slider.
 
     What it holds is guessed from its name and contents unless `quantity` says so.
     """
     name = path.name.split(".nii")[0]
-    quantity = quantity or guess_quantity(path, volume)
-    if volume.data.ndim == 3:
-        return [layer_data(volume, quantity, name)]
-    return [
-        layer_data(replace(volume, data=volume.data[..., echo]), quantity, f"{name} [{echo + 1}]")
-        for echo in range(volume.data.shape[3])
-    ]
+    return [layer_data(volume, quantity or guess_quantity(path, volume), name)]
 
 
 def acquisition_layers(acquisition: Acquisition, source: str) -> Iterator[LayerData]:

@@ -26,6 +26,9 @@ from napari_qsm.acquisition import Grid
 
 DISPLAY_AXES = ("S", "A", "R")
 
+ECHO_AXIS = "echo"
+"""Label of the axis in front of the others where a volume has several echoes."""
+
 
 class Placement(TypedDict):
     """Layer keywords that put an (S, A, R) array at its place in mm."""
@@ -45,15 +48,16 @@ def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def to_display(data: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """View of `data` (stored voxel order, 3D) along the axes S, A, R."""
+    """View of `data` (stored voxel order, echoes last if any) along S, A, R, echoes first."""
     turned: NDArray[Any] = apply_orientation(data, _turn(grid.affine))
-    return turned
+    return turned if turned.ndim == 3 else np.moveaxis(turned, -1, 0)
 
 
 def from_display(data: NDArray[Any], grid: Grid) -> NDArray[Any]:
     """View of `data` (S, A, R) along the stored voxel axes of `grid`; undoes `to_display`."""
     back = ornt_transform(axcodes2ornt("".join(DISPLAY_AXES)), io_orientation(grid.affine))
-    stored: NDArray[Any] = apply_orientation(data, back)
+    last = data if data.ndim == 3 else np.moveaxis(data, 0, -1)
+    stored: NDArray[Any] = apply_orientation(last, back)
     return stored
 
 
@@ -69,8 +73,10 @@ def _display_affine(grid: Grid) -> NDArray[np.float64]:
     return affine
 
 
-def place(grid: Grid) -> Placement:
+def place(grid: Grid, *, echoes: bool = False) -> Placement:
     """Return scale, translation, units and axis labels of a layer that shows a volume on `grid`.
+
+    With `echoes`, an axis that counts them comes in front.
 
     An oblique grid is drawn de-obliqued about its centre: mm read off the drawing are right at the
     centre and off by up to sin(angle) times the distance from it elsewhere, which is why
@@ -81,11 +87,12 @@ def place(grid: Grid) -> Placement:
     centre = (np.array(display_shape(grid)) - 1) / 2
     world = apply_affine(affine, centre)[::-1]  # (R, A, S) -> (S, A, R)
     translate = world - scale * centre
+    front = 1 if echoes else 0
     return Placement(
-        scale=tuple(float(s) for s in scale),
-        translate=tuple(float(t) for t in translate),
-        units=("mm",) * 3,
-        axis_labels=DISPLAY_AXES,
+        scale=(1.0,) * front + tuple(float(s) for s in scale),
+        translate=(0.0,) * front + tuple(float(t) for t in translate),
+        units=("pixel",) * front + ("mm",) * 3,
+        axis_labels=(ECHO_AXIS,) * front + DISPLAY_AXES,
     )
 
 
@@ -97,12 +104,13 @@ def locate(
     Parameters
     ----------
     position : (3,) array
-        Drawn coordinates along S, A, R in mm, as the cursor reports them.
+        Drawn coordinates along S, A, R in mm, as the cursor reports them; axes in front of these,
+        such as that of the echoes, do not matter.
     grid : Grid
         Grid of the volume in question.
     """
     placed = place(grid)
-    index = np.rint((np.asarray(position, float) - placed["translate"]) / placed["scale"])
+    index = np.rint((np.asarray(position, float)[-3:] - placed["translate"]) / placed["scale"])
     if (index < 0).any() or (index >= display_shape(grid)).any():
         return None
     voxel = np.rint(apply_affine(inv_ornt_aff(_turn(grid.affine), grid.shape), index)).astype(int)

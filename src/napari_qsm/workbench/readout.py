@@ -55,17 +55,23 @@ class Readout:
 
 
 def read_at(layers: Iterable[Layer], position: ArrayLike) -> Readout | None:
-    """Read all layers of ours at a drawn position (S, A, R in mm); None where none lies there."""
+    """Read all layers of ours at a drawn position; None where none lies there.
+
+    The position is S, A, R in mm, with the number of the echo in front where layers have several.
+    """
+    at = np.asarray(position, dtype=float)
+    echo = round(float(at[0])) if at.size > 3 else 0
     readings: list[Reading] = []
     where = None
     for layer in reversed(list(layers)):
         facts, grid = facts_of(layer), grid_of(layer)
         if facts is None or grid is None:
             continue
-        hit = locate(position, grid)
+        hit = locate(at, grid)
         if hit is None:
             continue
         where = where or hit
-        value = float(np.asarray(from_display(layer.data, grid)[hit[0]]))
+        values = np.atleast_1d(from_display(layer.data, grid)[hit[0]])
+        value = float(values[min(max(echo, 0), values.size - 1)])
         readings.append(Reading(layer.name, value, facts.get("unit") or ""))
     return Readout(*where, tuple(readings)) if where else None
