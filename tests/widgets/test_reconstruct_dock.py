@@ -69,9 +69,9 @@ def test_a_mask_of_another_shape_is_refused_in_words(dock, qtbot, viewer, add, b
 
 
 def test_a_corrected_b0_direction_is_used(dock, qtbot):
-    for edit, text in zip(dock.inputs.direction, ("0", "1", "1"), strict=True):
+    for edit, text in zip(dock.inputs.direction.edits, ("0", "1", "1"), strict=True):
         edit.setText(text)
-    dock.inputs.direction[0].editingFinished.emit()
+    dock.inputs.direction.edits[0].editingFinished.emit()
 
     def corrected():
         acquisition = dock.workbench.understanding.acquisition
@@ -207,7 +207,7 @@ def test_a_file_opened_for_a_role_is_chosen_for_it(dock, qtbot, tmp_path, grid, 
     path = write_volume(tmp_path / "whatever.nii.gz", magnitude, grid)
     dock.open_file(path, "magnitude")
     qtbot.waitUntil(lambda: dock.inputs.roles["magnitude"].layer is not None, timeout=5000)
-    assert dock.inputs.roles["magnitude"].layer.name == "whatever [1]"
+    assert dock.inputs.roles["magnitude"].layer.name == "whatever"
     qtbot.waitUntil(lambda: dock.workbench.inputs.magnitude is not None, timeout=5000)
 
 

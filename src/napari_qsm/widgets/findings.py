@@ -13,26 +13,51 @@ _MARKS = {"error": ("✖", "#e06c6c"), "warning": ("▲", "#e0a84a"), "note": ("
 
 
 class FindingsPanel(QLabel):
-    """Findings as a list, the gravest first; a plain sentence when there is nothing to say."""
+    """Findings as a list, the gravest first; a plain sentence when there is nothing to say.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    fold : bool
+        Whether notes, of which a scanner's files make many, are shown on a click only.
+    """
+
+    def __init__(self, *, fold: bool = False) -> None:
         super().__init__()
+        self._folded = self._fold = fold
+        self._findings: tuple[Finding, ...] = ()
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.RichText)
-        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.linkActivated.connect(self._toggle)
         self.setAlignment(Qt.AlignmentFlag.AlignTop)
 
     def show_findings(self, findings: tuple[Finding, ...], *, empty: str) -> None:
         """Show `findings`, or the sentence `empty` if there are none."""
+        self._findings, self._folded = findings, self._fold
         if not findings:
             self.setText(f"<span style='color:gray'>{escape(empty)}</span>")
             return
+        self._show()
+
+    def _toggle(self, _: str) -> None:
+        self._folded = not self._folded
+        self._show()
+
+    def _show(self) -> None:
         order = list(_MARKS)
-        rows = []
-        for finding in sorted(findings, key=lambda f: order.index(f.severity)):
-            mark, colour = _MARKS[finding.severity]
-            rows.append(
-                f"<tr><td style='color:{colour}; padding-right:6px'>{mark}</td>"
-                f"<td>{escape(finding.text)}</td></tr>"
-            )
+        ordered = sorted(self._findings, key=lambda f: order.index(f.severity))
+        notes = sum(finding.severity == "note" for finding in ordered)
+        rows = [
+            _row(*_MARKS[finding.severity], escape(finding.text))
+            for finding in ordered
+            if finding.severity != "note" or not self._folded
+        ]
+        if self._fold and notes:
+            words = f"{notes} notes on how the files were read" if self._folded else "fewer notes"
+            link = f"<a href='notes' style='color:#7aa7d8'>{words}</a>"
+            rows.append(_row(*_MARKS["note"], link))
         self.setText(f"<table>{''.join(rows)}</table>")
+
+
+def _row(mark: str, colour: str, text: str) -> str:
+    return f"<tr><td style='color:{colour}; padding-right:6px'>{mark}</td><td>{text}</td></tr>"

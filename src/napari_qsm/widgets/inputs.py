@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QDoubleValidator
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QToolButton,
-    QWidget,
-)
+from napari.utils.events import EventEmitter
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QWidget
 
 from napari_qsm.acquisition import InputError, Quantity, Volume
 from napari_qsm.physics.units import FieldUnit
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.constants import UNKNOWN, DirectionEdit, NumberLine
 from napari_qsm.widgets.layer_choice import LayerChoice
 from napari_qsm.workbench.layers import volume_of
 from napari_qsm.workbench.placement import stored_codes
@@ -34,25 +27,6 @@ _ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[type[Layer], ...], str,
     "magnitude": ("Magnitude", (Quantity.MAGNITUDE,), (Image,), texts.MAGNITUDE, True),
     "reference": ("Reference χ", (Quantity.CHI,), (Image,), texts.REFERENCE, False),
 }
-
-
-class NumberLine(QLineEdit):
-    """A positive number that may be left empty; the placeholder shows what holds then."""
-
-    value_changed = Signal(object)
-
-    def __init__(self, tooltip: str, high: float) -> None:
-        super().__init__()
-        validator = QDoubleValidator(0.0, high, 6, self)
-        validator.setLocale(validator.locale().c())
-        self.setValidator(validator)
-        self.setToolTip(tooltip)
-        self.editingFinished.connect(lambda: self.value_changed.emit(self.value))
-
-    @property
-    def value(self) -> float | None:
-        """The number, or None where the field is empty."""
-        return float(self.text()) if self.text() and self.hasAcceptableInput() else None
 
 
 class InputsPanel(QWidget):
@@ -81,7 +55,7 @@ class InputsPanel(QWidget):
         self._soon.setSingleShot(True)
         self._soon.setInterval(0)
         self._soon.timeout.connect(self.choose)
-        self._watched: list[Layer] = []
+        self._watched: list[EventEmitter] = []
 
     def _add_constants(self, layout: QFormLayout) -> None:
         self.unit = QComboBox()
@@ -91,7 +65,6 @@ class InputsPanel(QWidget):
         self.field_strength = NumberLine(texts.FIELD_STRENGTH, 30)
         self.echo_time = NumberLine(texts.ECHO_TIME, 1000)
         for line in (self.field_strength, self.echo_time):
-            line.setPlaceholderText("unknown")
             line.value_changed.connect(self._choose_soon)
         row = QWidget()
         cells = QHBoxLayout(row)
@@ -105,35 +78,13 @@ class InputsPanel(QWidget):
         ):
             cells.addWidget(widget, stretch)
         layout.addRow("Unit", row)
-        layout.addRow("B0 direction", self._direction_row())
+        self.direction = DirectionEdit()
+        self.direction.value_changed.connect(self._choose_soon)
+        layout.addRow("B0 direction", self.direction)
         self.grid = QLabel()
         self.grid.setWordWrap(True)
         self.grid.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         layout.addRow("Grid", self.grid)
-
-    def _direction_row(self) -> QWidget:
-        self.direction = [QLineEdit() for _ in range(3)]
-        row = QWidget()
-        cells = QHBoxLayout(row)
-        cells.setContentsMargins(0, 0, 0, 0)
-        for edit in self.direction:
-            validator = QDoubleValidator(-1e3, 1e3, 6, edit)
-            validator.setLocale(validator.locale().c())
-            edit.setValidator(validator)
-            edit.setToolTip(texts.B0_DIRECTION)
-            edit.editingFinished.connect(self._choose_soon)
-            cells.addWidget(edit)
-        reset = QToolButton()
-        reset.setText("↺")
-        reset.setToolTip(texts.B0_RESET)
-        reset.clicked.connect(self._reset_direction)
-        cells.addWidget(reset)
-        return row
-
-    def _reset_direction(self) -> None:
-        for edit in self.direction:
-            edit.clear()
-        self._choose_soon()
 
     def _choose_soon(self, *_: object) -> None:
         self._soon.start()
@@ -154,26 +105,21 @@ class InputsPanel(QWidget):
             unit=list(FieldUnit)[index - 1] if index else None,
             field_strength=self.field_strength.value,
             echo_time=echo_time / 1000 if echo_time else None,
-            b0_direction=self._direction(),
+            b0_direction=self.direction.value,
         )
 
     @staticmethod
     def _volume(layer: Layer | None, field: Layer | None) -> Volume | None:
         return None if layer is None else volume_of(layer, beside=field)
 
-    def _direction(self) -> tuple[float, ...] | None:
-        typed = [edit.text() for edit in self.direction]
-        if not any(typed):
-            return None
-        return tuple(float(t or 0) for t in typed)
-
     def _watch(self, layers: list[Layer]) -> None:
-        """Look again when somebody has painted on a chosen mask."""
-        for layer in self._watched:
-            layer.events.paint.disconnect(self._choose_soon)
-        self._watched = [layer for layer in layers if isinstance(layer, Labels)]
-        for layer in self._watched:
-            layer.events.paint.connect(self._choose_soon)
+        """Look again when a chosen layer gets other data or somebody has painted on a mask."""
+        for event in self._watched:
+            event.disconnect(self._choose_soon)
+        self._watched = [layer.events.data for layer in layers]
+        self._watched += [layer.events.paint for layer in layers if isinstance(layer, Labels)]
+        for event in self._watched:
+            event.connect(self._choose_soon)
 
     def show_understanding(self, understanding: Understanding) -> None:
         """Show the constants the program goes by where the user typed none."""
@@ -185,11 +131,10 @@ class InputsPanel(QWidget):
         size = "×".join(f"{v:.3g}" for v in grid.voxel_size)
         shape = "×".join(map(str, grid.shape))
         self.grid.setText(f"{shape}, {size} mm, stored {stored_codes(grid)}")
-        for edit, part in zip(self.direction, grid.b0_direction, strict=True):
-            edit.setPlaceholderText(f"{part:.3f}")
+        self.direction.show_understood(grid.b0_direction)
         b0, times = acquisition.field_strength, acquisition.echo_times
-        self.field_strength.setPlaceholderText(f"{b0:g}" if b0 else "unknown")
-        self.echo_time.setPlaceholderText(f"{times[-1] * 1000:g}" if times else "unknown")
+        self.field_strength.setPlaceholderText(f"{b0:g}" if b0 else UNKNOWN)
+        self.echo_time.setPlaceholderText(f"{times[-1] * 1000:g}" if times else UNKNOWN)
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""

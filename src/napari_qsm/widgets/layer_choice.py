@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QSizePolicy, QTo
 from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import texts
 from napari_qsm.workbench.layers import quantity_of
+from napari_qsm.workbench.stage_layers import is_prepared
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -29,7 +30,10 @@ class LayerChoice(QWidget):
     kinds : tuple[type[Layer], ...]
         Layer types offered.
     auto : bool
-        Whether the first layer whose quantity is accepted is chosen by itself.
+        Whether a layer is chosen by itself: the one the preparation ended with, else the first
+        whose quantity is accepted. What the user has chosen stays chosen.
+    empty : str
+        What the combo box says where nothing is chosen.
     """
 
     chosen = Signal()
@@ -43,13 +47,17 @@ class LayerChoice(QWidget):
         tooltip: str,
         *,
         auto: bool = True,
+        empty: str = texts.NONE,
     ) -> None:
         super().__init__()
+        self._empty = empty
         self._viewer, self.accepts, self._kinds, self._auto = viewer, accepts, kinds, auto
         self._offered: list[Layer] = []
+        self._by_hand = False
         self.combo = QComboBox()
         self.combo.setToolTip(tooltip)
         self.combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.combo.activated.connect(self._take_over)
         self.combo.currentIndexChanged.connect(lambda _: self.chosen.emit())
         self.open_button = QToolButton()
         self.open_button.setText("Open…")
@@ -67,8 +75,7 @@ class LayerChoice(QWidget):
         """Stop listening to the viewer (the dock closes)."""
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
             event.disconnect(self.refresh)
-        for layer in self._offered:
-            layer.events.name.disconnect(self._rename)
+        self._offer([])
 
     @property
     def layer(self) -> Layer | None:
@@ -77,39 +84,53 @@ class LayerChoice(QWidget):
         return self._offered[index] if 0 <= index < len(self._offered) else None
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose a layer; does nothing if it may not play the role."""
-        if layer is None:
-            self.combo.setCurrentIndex(0)
-        elif layer in self._offered:
-            self.combo.setCurrentIndex(self._offered.index(layer) + 1)
+        """Choose a layer for the user; does nothing if it may not play the role."""
+        if layer is None or layer in self._offered:
+            self._take_over()
+            self._select(layer)
+
+    def _take_over(self, _: object = None) -> None:
+        """From here on only the user decides."""
+        self._by_hand = True
+
+    def _select(self, layer: Layer | None) -> None:
+        self.combo.setCurrentIndex(0 if layer is None else self._offered.index(layer) + 1)
 
     def refresh(self, event: object = None) -> None:
-        """Offer the layers there are now and keep the choice where it still exists."""
+        """Offer the layers there are now and keep the user's choice where it still exists."""
         before = self.layer
-        for layer in self._offered:
-            layer.events.name.disconnect(self._rename)
-        self._offered = [layer for layer in self._viewer.layers if self._may_play(layer)]
-        for layer in self._offered:
-            layer.events.name.connect(self._rename)
-        after = before if before in self._offered else self._obvious()
+        self._offer([layer for layer in self._viewer.layers if self._may_play(layer)])
+        there = before if before in self._offered else None
+        self._by_hand = self._by_hand and there is before
+        after = there if self._by_hand else self._obvious(there)
         with QSignalBlocker(self.combo):
             self.combo.clear()
-            self.combo.addItems([texts.NONE, *(layer.name for layer in self._offered)])
-            self.choose(after)
+            self.combo.addItems([self._empty, *(layer.name for layer in self._offered)])
+            self._select(after)
         if after is not before:
             self.chosen.emit()
 
+    def _offer(self, layers: list[Layer]) -> None:
+        for layer in self._offered:
+            layer.events.name.disconnect(self._rename)
+            layer.events.metadata.disconnect(self.refresh)
+        self._offered = layers
+        for layer in self._offered:
+            layer.events.name.connect(self._rename)
+            layer.events.metadata.connect(self.refresh)
+
     def _may_play(self, layer: Layer) -> bool:
-        if not isinstance(layer, self._kinds) or layer.ndim != 3:
+        # Several echoes are refused later, in words, where one volume is needed.
+        if not isinstance(layer, self._kinds) or layer.ndim not in (3, 4):
             return False
         quantity = quantity_of(layer)
         return quantity is None or quantity in self.accepts
 
-    def _obvious(self) -> Layer | None:
+    def _obvious(self, there: Layer | None) -> Layer | None:
         if not self._auto:
-            return None
-        fitting = (layer for layer in self._offered if quantity_of(layer) in self.accepts)
-        return next(fitting, None)
+            return there
+        fitting = [layer for layer in self._offered if quantity_of(layer) in self.accepts]
+        return next(filter(is_prepared, fitting), there or next(iter(fitting), None))
 
     def _rename(self, event: object = None) -> None:
         for index, layer in enumerate(self._offered, start=1):

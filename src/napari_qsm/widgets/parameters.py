@@ -6,7 +6,15 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QWidget,
+)
 
 from napari_qsm import process
 from napari_qsm.widgets import texts
@@ -84,6 +92,10 @@ class ParameterForm(QWidget):
             combo.setCurrentText(str(value))
             combo.currentTextChanged.connect(lambda text: self.changed.emit(name, text))
             return combo
+        if field.annotation is str:
+            line = QLineEdit(value)
+            line.editingFinished.connect(lambda: self.changed.emit(name, line.text()))
+            return line
         number = process.number(field)
         if number is None:
             raise TypeError(f"No control shows a parameter of type {field.annotation}.")

@@ -23,22 +23,35 @@ from napari_qsm.workbench.job import Progress
 
 
 class RunPanel(QWidget):
-    """Device, preview switch, the button that is Run or Cancel, and the progress below it."""
+    """Device, preview switch, the button that is Run or Cancel, and the progress below it.
+
+    Parameters
+    ----------
+    run : str
+        What the button says when it starts something.
+    device_tip : str
+        What the list of devices says of itself.
+    preview : bool
+        Whether there is something to preview.
+    """
 
     run_wanted = Signal()
     cancel_wanted = Signal()
     preview_toggled = Signal(bool)
 
-    def __init__(self) -> None:
+    def __init__(
+        self, run: str = texts.RUN, device_tip: str = texts.DEVICE, *, preview: bool = True
+    ) -> None:
         super().__init__()
+        self._run = run
         self.device = QComboBox()
         self.device.addItems(["auto", *devices.available()])
-        self.device.setToolTip(texts.DEVICE)
+        self.device.setToolTip(device_tip)
         self.preview = QCheckBox("Live preview")
         self.preview.setChecked(True)
         self.preview.setToolTip(texts.PREVIEW)
         self.preview.toggled.connect(self.preview_toggled)
-        self.button = QPushButton(texts.RUN)
+        self.button = QPushButton(run)
         self.button.setMinimumHeight(32)
         self.button.clicked.connect(self._clicked)
         self.bar = QProgressBar()
@@ -56,6 +69,8 @@ class RunPanel(QWidget):
         top.addWidget(self.device)
         top.addStretch(1)
         top.addWidget(self.preview)
+        if not preview:
+            self.preview.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(top)
@@ -82,7 +97,7 @@ class RunPanel(QWidget):
         """Turn Run into Cancel and back."""
         self._running = running
         self.button.setEnabled(True)
-        self.button.setText(texts.CANCEL if running else texts.RUN)
+        self.button.setText(texts.CANCEL if running else self._run)
         self.button.setToolTip("")
         self.device.setEnabled(not running)
         self.bar.setValue(0)

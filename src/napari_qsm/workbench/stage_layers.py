@@ -1,0 +1,89 @@
+"""What is measured and what the stages of the preparation make of it, as layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_qsm.acquisition import Acquisition, Maps, Quantity, Volume
+from napari_qsm.pipeline import GIVEN_MASK
+from napari_qsm.preparation.registry import Place, Stage
+from napari_qsm.workbench.layers import LayerData, facts_of, layer_data
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+PREPARED = "prepared"
+"""Entry of ``metadata["qsm"]`` that marks what the next reconstruction should start from."""
+
+_RAW = (Quantity.MAGNITUDE, Quantity.PHASE)
+
+
+def measured_layers(acquisition: Acquisition) -> dict[Quantity, LayerData]:
+    """Return the layers that show a raw measurement, echoes on a slider; slow enough for a thread."""
+    order = sorted(acquisition.volumes, key=lambda q: _RAW.index(q) if q in _RAW else len(_RAW))
+    return {
+        q: layer_data(
+            Volume(
+                acquisition[q],
+                acquisition.grid,
+                q.unit or None,
+                acquisition.field_strength,
+                acquisition.echo_times,
+                acquisition.sources.get(q, ""),
+                acquisition.notes,
+                acquisition.history,
+            ),
+            q,
+            q.label,
+        )
+        for q in order
+    }
+
+
+def made_layers(stage: Stage[Any], maps: Maps) -> dict[Quantity, LayerData]:
+    """Return the layers that show what a stage made, its main map coming last.
+
+    A mask of the user's own is on show already and gets no second layer.
+    """
+    provenance = maps.provenance
+    main = stage.place.gives if stage.place else None
+    facts = {
+        "method": provenance.method,
+        "params": dict(provenance.parameters),
+        "provenance": provenance,
+    }
+    made = {}
+    for quantity in sorted(maps.volumes, key=lambda q: q is main):
+        if quantity is Quantity.MASK and stage.key == GIVEN_MASK:
+            continue
+        volume = Volume(
+            maps[quantity],
+            maps.grid,
+            quantity.unit or None,
+            provenance.field_strength,
+            provenance.echo_times,
+            f"{stage.label}",
+            provenance.notes,
+            (*provenance.history, replace(provenance, history=())),
+        )
+        made[quantity] = layer_data(volume, quantity, _name(quantity, stage), facts)
+    return made
+
+
+def _name(quantity: Quantity, stage: Stage[Any]) -> str:
+    """Say which stage made a map; every erosion of the mask has its own layer and name."""
+    after = quantity is Quantity.MASK and stage.place is not Place.MASK
+    return f"{quantity.label} · {'after ' if after else ''}{stage.label}"
+
+
+def mark(layer: Layer, **entries: Any) -> None:
+    """Change entries of a layer's ``metadata["qsm"]`` and let those who watch it know."""
+    facts: Mapping[str, Any] = facts_of(layer) or {}
+    layer.metadata = {**layer.metadata, "qsm": {**facts, **entries}}
+
+
+def is_prepared(layer: Layer) -> bool:
+    """Whether the next reconstruction should start from this layer."""
+    return bool((facts_of(layer) or {}).get(PREPARED))
