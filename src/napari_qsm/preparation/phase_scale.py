@@ -22,6 +22,8 @@ PhaseScale = Literal["auto", "rad", "range"]
 
 TURN = 2 * math.pi
 
+_FIELD_UNITS = {"hz", "ppm", "ppb", "rad/s", "t", "tesla"}
+
 _TOLERANCE = 0.02
 """Part of a turn by which a range may miss its nominal one."""
 
@@ -146,6 +148,11 @@ def decide(
     InputError
         If all numbers are the same, or no scale or more than one is possible.
     """
+    if unit and unit.strip().lower() in _FIELD_UNITS:
+        raise InputError(
+            f"The phase is said to be in {unit}, the unit of a field map; choose the phase, or "
+            "name the file _fieldmap."
+        )
     low, high = _range(echoes)
     whole = all(_whole(echo) for echo in echoes)
     if chosen == "rad":
