@@ -1,8 +1,8 @@
-"""Tables in words: the methods with their parameters, and what was understood of a volume."""
+"""Tables and lines in words: methods, stages, plans, and what was understood of a volume."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -14,67 +14,154 @@ from napari_qsm.acquisition import Quantity, Volume
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from napari_qsm.io.importer import Measurement
     from napari_qsm.methods.registry import Method
+    from napari_qsm.pipeline import Planned, Recipe
+    from napari_qsm.process import Parameters, Process
+
+
+_METHODS = ("method", "needs", "can use", "gives", "parameters", "reference")
+_STAGES = ("place", "stage", "needs", "can use", "gives", "parameters", "reference")
 
 
 def table() -> Table:
     """Return all methods as a table for a terminal."""
-    made = Table("method", "needs", "can use", "gives", "parameters", "reference", show_lines=True)
-    for row in _rows():
-        made.add_row(*("\n".join(cell) for cell in row))
-    return made
+    return _table(_METHODS, _method_rows())
 
 
 def markdown() -> str:
     """Return all methods as the Markdown table of the documentation."""
-    titles = ("method", "needs", "can use", "gives", "parameters", "reference")
+    return _markdown(_METHODS, _method_rows())
+
+
+def stage_table() -> Table:
+    """Return all stages as a table for a terminal, in the order of the chain."""
+    return _table(_STAGES, _stage_rows())
+
+
+def stage_markdown() -> str:
+    """Return all stages as the Markdown table of the documentation, in the order of the chain."""
+    return _markdown(_STAGES, _stage_rows())
+
+
+Row = tuple[list[str], ...]
+"""The lines of every cell; the last two cells hold parameters and DOIs."""
+
+
+def _table(titles: Sequence[str], rows: Iterable[Row]) -> Table:
+    made = Table(*titles, show_lines=True)
+    for row in rows:
+        made.add_row(*("\n".join(cell) for cell in row))
+    return made
+
+
+def _markdown(titles: Sequence[str], rows: Iterable[Row]) -> str:
+    named = next(i for i, title in enumerate(titles) if title in ("method", "stage"))
     lines = [_line(titles), _line(["---"] * len(titles))]
-    for name, *columns, references in _rows():
-        key = (f"**{name[0]}**", *name[1:])
+    for *cells, references in rows:
+        cells[named] = [f"**{cells[named][0]}**", *cells[named][1:]]
         linked = [f"[{doi}](https://doi.org/{doi})" for doi in references]
-        lines.append(_line("<br>".join(cell) for cell in (key, *columns, linked)))
+        lines.append(_line("<br>".join(cell) for cell in (*cells, linked)))
     return "\n".join(lines)
 
 
-def _line(cells: Any) -> str:
-    return f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} |"
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-def _rows() -> Iterator[tuple[list[str], ...]]:
+def _method_rows() -> Iterator[Row]:
     from napari_qsm.methods.registry import methods
 
-    for method in methods().values():
-        yield (
-            [method.key, method.label, method.summary],
-            _labels(method.needs),
-            _labels(method.uses),
-            _labels(method.gives),
-            _parameters(method),
-            [doi.removeprefix("https://doi.org/") for doi in method.references],
-        )
+    return map(_row, methods().values())
+
+
+def _stage_rows() -> Iterator[Row]:
+    """Yield the stages place by place, the shipped one first, then those without a place."""
+    from napari_qsm.pipeline import DEFAULT_STAGES
+    from napari_qsm.preparation.registry import Place, stages
+
+    for place in (*Place, None):
+        there = {key: stage for key, stage in stages().items() if stage.place is place}
+        shipped = DEFAULT_STAGES[place] if place else ""
+        title = place.label if place else "by itself"
+        for key in sorted(there, key=lambda key: key != shipped):
+            yield ([f"{title} (shipped)" if key == shipped else title], *_row(there[key]))
+
+
+def _row(work: Process[Any]) -> Row:
+    return (
+        [work.key, work.label, work.summary],
+        _labels(work.needs),
+        _labels(work.uses),
+        _labels(work.gives),
+        _parameters(work),
+        [doi.removeprefix("https://doi.org/") for doi in work.references],
+    )
+
+
+def plan(
+    planned: Iterable[Planned], method: tuple[Method[Any], Parameters] | None, recipe: Recipe
+) -> Iterator[str]:
+    """Yield a plan in lines: what runs at every place, with which values, or why nothing does."""
+    from napari_qsm.pipeline import METHOD, REFERENCE, reference_stage
+
+    for entry in planned:
+        place = entry.place
+        if entry.stage is None or entry.parameters is None:
+            yield _planned(place.label, f"left out: {entry.reason}")
+        else:
+            reason = f"; {entry.reason}" if entry.reason else ""
+            yield _planned(place.label, f"{_values(entry.stage, entry.parameters)}{reason}")
+    if method is not None:
+        stage, reference = reference_stage(recipe.reference), recipe.reference
+        yield _planned(METHOD.capitalize(), _values(*method))
+        told = _values(stage, stage.with_settings(reference.settings)) if stage else "left out"
+        yield _planned(REFERENCE.capitalize(), told)
+
+
+def _planned(title: str, text: str) -> str:
+    return f"{title + ':':<20}{text}"
+
+
+def _values(work: Process[Any], parameters: Parameters) -> str:
+    """One line such as ``RESHARP (resharp): radius = 4 mm``."""
+    values = parameters.model_dump()
+    told = [_value(n, f, values[n]) for n, f in work.parameters.model_fields.items()]
+    return f"{work.label} ({work.key}): {', '.join(told)}" if told else f"{work.label} ({work.key})"
+
+
+def measurements(found: Iterable[Measurement]) -> Iterator[str]:
+    """Yield the name of every measurement and what it is."""
+    there = list(found)
+    width = max(len(one.name) for one in there)
+    for one in there:
+        yield f"{one.name:<{width}}  {one.summary}"
 
 
 def _labels(quantities: tuple[Quantity, ...]) -> list[str]:
     return [f"{q.label} [{q.unit}]" if q.unit else q.label for q in quantities]
 
 
-def _parameters(method: Method[Any]) -> list[str]:
-    fields = method.parameters.model_fields
-    return [_parameter(name, field) for name, field in fields.items()]
+def _parameters(work: Process[Any]) -> list[str]:
+    return [_parameter(name, field) for name, field in work.parameters.model_fields.items()]
 
 
 def _parameter(name: str, field: FieldInfo) -> str:
     """One line such as ``threshold = 0.19 (0.02 to 0.5)``."""
-    unit, default = process.unit(field), field.default
-    alias = f" ({field.validation_alias})" if field.validation_alias else ""
-    value = f"{default:g}" if isinstance(default, float) else str(default)
     limits = ""
     if get_origin(field.annotation) is Literal:
         limits = " (" + ", ".join(map(str, get_args(field.annotation))) + ")"
     elif (number := process.number(field)) is not None:
         limits = f" ({number.low:g} to {number.high:g})"
-        value = "auto" if default is None else value
-    return f"{name}{alias} = {value}{f' {unit}' if unit else ''}{limits}"
+    return f"{_value(name, field, field.default)}{limits}"
+
+
+def _value(name: str, field: FieldInfo, value: Any) -> str:
+    """One setting such as ``radius = 4 mm``."""
+    unit = process.unit(field)
+    alias = f" ({field.validation_alias})" if field.validation_alias else ""
+    told = f"{value:g}" if isinstance(value, float) else "auto" if value is None else str(value)
+    return f"{name}{alias} = {told}{f' {unit}' if unit else ''}"
 
 
 def description(volume: Volume) -> Table:

@@ -25,6 +25,7 @@ from napari_qsm.pipeline.recipe import (
     Recipe,
     presets,
     read_preset,
+    reference_stage,
 )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "presets",
     "read_preset",
     "reconstruct",
+    "reference_stage",
     "referenced",
     "walk",
 ]

@@ -1,0 +1,59 @@
+"""``reconstruct``: from a local field in a file to susceptibility."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_qsm.cli import options
+from napari_qsm.cli.application import app
+from napari_qsm.cli.console import exhaust, say, tell
+
+
+@app.command()
+def reconstruct(
+    field: Annotated[Path, typer.Argument(help="Local field, a .nii or .nii.gz file.")],
+    output: options.Output,
+    method: Annotated[str, typer.Option("--method", help="Key of a method; see 'methods'.")],
+    mask: Annotated[Path | None, typer.Option("--mask", help="Brain mask.")] = None,
+    magnitude: Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")] = None,
+    settings: options.Settings = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
+    ] = None,
+    b0: options.FieldStrength = None,
+    te: Annotated[float | None, typer.Option("--te", help="Echo time in seconds.")] = None,
+    b0_dir: options.Direction = None,
+    device: options.Device = "auto",
+    stem: options.Stem = "",
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Compute susceptibility from the local field FIELD and write the maps to a folder."""
+    stated = options.settings(settings)
+    chosen_unit, direction = options.unit(unit), options.direction(b0_dir)
+    from napari_qsm import devices
+    from napari_qsm.io.nifti import read_volume, targets_of, write_maps
+    from napari_qsm.methods.registry import find
+    from napari_qsm.preparation.assemble import assemble
+
+    chosen = find(method)
+    parameters = chosen.with_settings(stated)
+    target = devices.choose(device)
+    targets_of(chosen.gives, output, stem=stem, overwrite=overwrite)
+    acquisition = assemble(
+        read_volume(field),
+        read_volume(mask) if mask else None,
+        read_volume(magnitude) if magnitude else None,
+        unit=chosen_unit,
+        field_strength=b0,
+        echo_time=te,
+        b0_direction=direction,
+    )
+    tell(acquisition)
+    say([f"{chosen.label} on {devices.describe(target)}"])
+    maps = exhaust(chosen(acquisition, parameters, target), chosen.label)
+    written = write_maps(maps, output, stem=stem, overwrite=overwrite)
+    say(f"note: {note}" for note in maps.provenance.notes[len(acquisition.notes) :])
+    say(map(str, written))
