@@ -176,9 +176,11 @@ def _names(made: Made, keep_intermediate: bool) -> dict[str, tuple[Place | None,
 
 
 def _name(place: Place | None, quantity: Quantity) -> str:
-    if quantity is not Quantity.MASK or place is None:
-        return quantity.suffix
-    return f"desc-{_MASKS.get(place, place.key)}_{quantity.suffix}"
+    if quantity is Quantity.PHASE:  # its own suffix is that of the measured one
+        return "part-phase_desc-corrected_MEGRE"
+    if quantity is Quantity.MASK and place is not None:
+        return f"desc-{_MASKS.get(place, place.key)}_{quantity.suffix}"
+    return quantity.suffix
 
 
 def _jobs(
