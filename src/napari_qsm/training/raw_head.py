@@ -1,4 +1,4 @@
-"""The digital head as a scanner sends it: wrapped phase of several echoes, and the whole head in it.
+"""The digital head as a scanner sends it: wrapped phase of several echoes, skull and all.
 
 `scan` measures a head with everything around it, `raw_head` draws and scans one, and
 `sample_raw_head` does both for a named case. `napari_qsm.training.phantom` measures the same heads
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,15 +57,19 @@ class RawPhantom:
         chemical shift is part of it.
     noise : float
         Standard deviation of the noise in one channel of the signal.
-    regions : mapping of str to (X, Y, Z) array of bool
-        As in `napari_qsm.training.phantom.Phantom`, and the surroundings by name.
     """
 
     acquisition: Acquisition
     truth: Maps
     field: FloatArray
     noise: float
-    regions: Mapping[str, NDArray[np.bool_]]
+
+    @cached_property
+    def regions(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Masks as in `napari_qsm.training.phantom.Phantom`, and the surroundings by name."""
+        labels = self.truth[Quantity.LABELS].astype(np.uint8)
+        around = {name: labels == label for name, label in SURROUNDING_LABEL.items()}
+        return MappingProxyType(region_masks(labels) | around)
 
 
 def scan(
@@ -81,8 +87,8 @@ def scan(
     second order (nine terms) closest to it over the brain. The signal of echo t is
     ``S = c S0 exp(-t R2* + i 2 pi gamma f t) prod_a sinc(g_a t / 2 pi)`` plus complex white noise,
     with R2* = R2 + k B0 |chi| inside the brain as in `napari_qsm.training.phantom.simulate`, and g
-    the phase gradient across a voxel per time. The receiver's sensitivity c is smooth and strays by
-    2 rad and 15 % over the brain (root mean square).
+    the phase's change across a voxel in unit time, to the side where it is smaller. The receiver's
+    sensitivity c is smooth and strays by 2 rad and 15 % over the brain (root mean square).
 
     Parameters
     ----------
@@ -104,15 +110,17 @@ def scan(
     coil, noise = (np.random.default_rng([seed, head.seed, part]) for part in range(2))
     local, field = _fields(scene)
     field += scene.shift
-    rate = scene.rate + R2PRIME_PER_PPM * field_strength * np.abs(scene.chi) * scene.brain
-    gain, offset = _receiver(scene, coil) if receiver else (np.float32(1), np.zeros_like(field))
-    echoes = _Echoes(scene.water * gain, rate, field, offset, field_strength)
+    iron = np.float32(R2PRIME_PER_PPM * field_strength) * scene.brain
+    rate = scene.rate + iron * np.abs(scene.chi)
+    gain, offset = _receiver(scene, coil) if receiver else (np.ones_like(field), 0 * field)
+    signal = _Signal(scene.water * gain, rate, field, offset, field_strength)
     white = scene.labels == LABEL["white matter"]
-    level = float(np.median(echoes.strength(min(echo_times))[white])) / snr
+    level = float(np.median(np.abs(signal.at(min(echo_times)))[white])) / snr
     shape = (*scene.grid.shape, len(echo_times))
     phase, magnitude = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for index, time in enumerate(echo_times):
-        magnitude[..., index], phase[..., index] = echoes.measured(time, level, noise)
+        echo = torch.from_numpy(signal.at(time) + _white_noise(scene.grid.shape, level, noise))
+        magnitude[..., index], phase[..., index] = echo.abs().numpy(), echo.angle().numpy()
 
     source = f"digital head, seed {head.seed}"
     acquisition = Acquisition(
@@ -124,7 +132,7 @@ def scan(
         notes=("Simulated: the digital head with skull, scalp and air around its brain.",),
     )
     truth = _truth(head, scene, local, field, offset, rate)
-    return RawPhantom(acquisition, truth, field, level, MappingProxyType(_regions(scene.labels)))
+    return RawPhantom(acquisition, truth, field, level)
 
 
 def raw_head(
@@ -212,8 +220,9 @@ def _shim(field: FloatArray, brain: NDArray[np.bool_], grid: Grid) -> None:
     one = np.ones((1, 1, 1), np.float32)
     terms = (one, x, y, z, x * y, y * z, z * x, x * x - y * y, 2 * z * z - x * x - y * y)
     few = np.flatnonzero(brain)[:: max(1, np.count_nonzero(brain) // 100_000)]
-    design = np.stack([np.broadcast_to(t, field.shape).ravel()[few] for t in terms], axis=1)
-    weights = np.linalg.lstsq(design.astype(np.float64), field.ravel()[few], rcond=None)[0]
+    places = np.unravel_index(few, field.shape)
+    design = np.stack([np.broadcast_to(t, field.shape)[places] for t in terms], axis=1)
+    weights = np.linalg.lstsq(design.astype(np.float64), field[places], rcond=None)[0]
     for weight, term in zip(weights, terms, strict=True):
         field -= np.float32(weight) * term
 
@@ -239,34 +248,54 @@ def _receiver(scene: Scene, rng: np.random.Generator) -> tuple[FloatArray, Float
     return np.exp(gain), offset
 
 
-@dataclass(frozen=True, eq=False)
-class _Echoes:
-    """Everything an echo is made of but its time."""
+class _Signal:
+    """The signal without noise, evaluated where there is anything that gives one."""
 
-    water: FloatArray
-    rate: FloatArray
-    field: FloatArray
-    offset: FloatArray
-    field_strength: float
+    def __init__(
+        self,
+        strength: FloatArray,
+        rate: FloatArray,
+        field: FloatArray,
+        offset: FloatArray,
+        field_strength: float,
+    ) -> None:
+        self.shape = field.shape
+        self.there = np.flatnonzero(strength)
+        self.field_strength = field_strength
+        self.slopes = [_slope(field, axis).ravel()[self.there] for axis in range(3)]
+        self.strength, self.rate, self.field, self.offset = (
+            volume.ravel()[self.there] for volume in (strength, rate, field, offset)
+        )
 
-    def strength(self, time: float) -> FloatArray:
-        """Magnitude of the signal without noise."""
-        signal: FloatArray = self.water * np.exp(np.float32(-time) * self.rate)
-        turns = np.float32(radians_per_ppm(self.field_strength, time) / (2 * np.pi))
-        for axis in range(3):
-            signal *= np.abs(np.sinc(np.gradient(self.field, axis=axis) * turns))
+    def at(self, time: float) -> NDArray[np.complex64]:
+        """Complex signal after `time` s."""
+        radians = np.float32(radians_per_ppm(self.field_strength, time))
+        strength = self.strength * np.exp(np.float32(-time) * self.rate)
+        for slope in self.slopes:
+            strength *= np.abs(np.sinc(slope * (radians / np.float32(2 * np.pi))))
+        angle = torch.from_numpy(self.offset + radians * self.field)
+        signal = np.zeros(self.shape, np.complex64)
+        signal.ravel()[self.there] = torch.polar(torch.from_numpy(strength), angle).numpy()
         return signal
 
-    def measured(
-        self, time: float, level: float, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Magnitude, and phase in [-pi, pi], with noise of standard deviation `level`."""
-        angle = self.offset + np.float32(radians_per_ppm(self.field_strength, time)) * self.field
-        strength = self.strength(time)
-        real, imaginary = strength * np.cos(angle), strength * np.sin(angle)
-        for channel in (real, imaginary):
-            channel += np.float32(level) * rng.standard_normal(channel.shape, dtype=np.float32)
-        return np.hypot(real, imaginary), np.arctan2(imaginary, real)
+
+def _slope(field: FloatArray, axis: int) -> FloatArray:
+    """Change of a field across a voxel: the smaller of those to both sides, 0 at a peak.
+
+    A voxel at a border must not fan out by the jump of the field behind it.
+    """
+    ahead = np.diff(field, axis=axis, append=np.take(field, [-1], axis=axis))
+    behind = np.roll(ahead, 1, axis=axis)
+    slope: FloatArray = np.clip(ahead, np.minimum(behind, 0), np.maximum(behind, 0))
+    return slope
+
+
+def _white_noise(
+    shape: tuple[int, int, int], level: float, rng: np.random.Generator
+) -> NDArray[np.complex64]:
+    channels = rng.standard_normal((*shape, 2), dtype=np.float32)
+    channels *= np.float32(level)
+    return channels.view(np.complex64)[..., 0]
 
 
 def _truth(
@@ -283,11 +312,7 @@ def _truth(
         Quantity.TOTAL_FIELD: field,
         Quantity.R2STAR: rate,
     }
-    volumes = {quantity: values * scene.brain for quantity, values in inside.items()}
+    volumes: dict[Quantity, NDArray[Any]] = {q: v * scene.brain for q, v in inside.items()}
     volumes |= {Quantity.MASK: scene.brain, Quantity.OFFSET: offset, Quantity.LABELS: scene.labels}
     provenance = Provenance(method="digital head", parameters={"seed": head.seed})
     return Maps(scene.grid, volumes, provenance)
-
-
-def _regions(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    return region_masks(labels) | {n: labels == label for n, label in SURROUNDING_LABEL.items()}

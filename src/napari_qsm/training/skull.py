@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_qsm.acquisition import FloatArray, Grid
+from napari_qsm.surroundings import bounding_box
 from napari_qsm.training.anatomy import Points
 from napari_qsm.training.phantom import FLIP_ANGLE, REPETITION_TIME, Head
 from napari_qsm.training.tissues import ASSUMED, FLUID, STANISZ, TISSUES, Tissue, Water
@@ -100,27 +101,27 @@ class Body:
     wall: float = field(default=1.5, kw_only=True)
 
     def mirrored(self) -> Body:
-        """The same body on the other side."""
+        """Return the same body on the other side."""
         x, y, z = self.centre
         return replace(self, centre=(-x, y, z))
 
     def drawn(self, rng: np.random.Generator) -> Body:
-        """A body of another head: up to 12 % larger or smaller, moved by up to 1.5 mm."""
+        """Return another head's body: up to 12 % larger or smaller, moved by up to 1.5 mm."""
         x, y, z = np.array(self.centre) + rng.uniform(-1.5, 1.5, 3)
         a, b, c = np.array(self.radii) * rng.uniform(0.88, 1.12)
         return replace(self, centre=(float(x), float(y), float(z)), radii=(a, b, c))
 
     def depth(self, axes: tuple[Points, Points, Points]) -> FloatArray:
         """Depth in mm below the surface, to first order in the distance; negative outside."""
-        scaled, steep = np.float32(0), np.float32(0)
-        for axis, (positions, centre, radius) in enumerate(
-            zip(axes, self.centre, self.radii, strict=True)
-        ):
-            shape = [-1 if a == axis else 1 for a in range(3)]
-            u = ((positions - centre) / radius).astype(np.float32).reshape(shape)
-            scaled, steep = scaled + u * u, steep + (u / np.float32(radius)) ** 2
-        length = np.sqrt(np.maximum(scaled, 1e-6))
-        depth: FloatArray = (1 - length) * length / np.sqrt(np.maximum(steep, 1e-12))
+        x, y, z = (
+            ((p - c) / r).astype(np.float32)
+            for p, c, r in zip(axes, self.centre, self.radii, strict=True)
+        )
+        a, b, c = (np.float32(1 / r) for r in self.radii)
+        x, y = x[:, None, None], y[:, None]
+        length = np.sqrt(np.maximum(x * x + y * y + z * z, np.float32(1e-6)))
+        steep = np.maximum((a * x) ** 2 + (b * y) ** 2 + (c * z) ** 2, np.float32(1e-12))
+        depth: FloatArray = (1 - length) * length / np.sqrt(steep)
         return depth
 
     def box(self, axes: tuple[Points, Points, Points]) -> tuple[slice, slice, slice]:
@@ -165,7 +166,7 @@ def surrounded(head: Head) -> Scene:
     """
     canvas = _Canvas(head)
     outer = np.maximum(SKULL_MM + SCALP_MM - canvas.distance, FACE.depth(canvas.axes))
-    x, y, z = canvas.axes
+    z = canvas.axes[2]
     below = (NECK_TOP_MM - z).astype(np.float32)
     np.maximum(outer, np.minimum(NECK.depth(canvas.axes), below), out=outer)
     canvas.paint("muscle", outer)
@@ -190,7 +191,8 @@ class _Canvas:
     """Volumes that tissues are painted into, one over the other; the brain is left alone."""
 
     def __init__(self, head: Head) -> None:
-        size = np.array(head.grid.voxel_size)
+        # Sides and places are rounded so that a tilted head gets the same shapes, bit by bit.
+        size = np.round(head.grid.voxel_size, 6)
         before, after = (np.ceil(np.array(MARGINS_MM).T / size).astype(int)).tolist()
         widths = list(zip(before, after, strict=True))
         affine = head.grid.affine.copy()
@@ -198,7 +200,7 @@ class _Canvas:
         x, y, z = (n + sum(w) for n, w in zip(head.grid.shape, widths, strict=True))
         self.grid = Grid((x, y, z), affine)
         self.size = float(size.mean())
-        start = (affine[:3, :3] / size).T @ affine[:3, 3]
+        start = np.round((affine[:3, :3] / size).T @ affine[:3, 3], 6)
         a, b, c = (s + d * np.arange(n) for s, d, n in zip(start, size, (x, y, z), strict=True))
         self.axes = (a, b, c)
 
@@ -246,13 +248,19 @@ class _Canvas:
         self.paint(body.tissue, np.minimum(depth, clearance), box, body.share)
 
     def scene(self) -> Scene:
-        """What has been painted."""
+        """Return what has been painted."""
         chi, water, rate, shift = self.volumes
         return Scene(self.grid, self.labels, self.brain, chi, water, rate, shift)
 
 
 def _distance(brain: NDArray[np.bool_], size: Points) -> FloatArray:
-    """Distance in mm from the border of `brain`; the nearest voxel outside has half a voxel."""
-    away = ndimage.distance_transform_edt(~brain, sampling=size).astype(np.float32)
-    distance: FloatArray = np.maximum(away - np.float32(size.mean() / 2), 0)
+    """Distance in mm from the border of `brain`; the nearest voxel outside has half a voxel.
+
+    Beyond the scalp it does not matter and stays at a large value.
+    """
+    reach = 1.5 * (SKULL_MM + SCALP_MM)
+    box = bounding_box(brain, int(np.ceil(reach / size.min())))
+    distance = np.full(brain.shape, reach, np.float32)
+    away = ndimage.distance_transform_edt(~brain[box], sampling=size)
+    np.clip(away - size.mean() / 2, 0, reach, out=distance[box], casting="same_kind")
     return distance
