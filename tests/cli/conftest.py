@@ -98,3 +98,107 @@ def tree(good):
         return found.hexdigest()
 
     return digest
+
+
+# -- raw data: three echoes of a subject as BIDS has them, and toys at every place -------------
+
+RAW_SHAPE = (12, 13, 14)
+TIMES = (0.004, 0.008, 0.012)
+PLACES = {
+    "mask": "toy_mask",
+    "offset": "toy_offset",
+    "unwrap": "toy_unwrap",
+    "field": "toy_field",
+    "relaxation": "toy_rate",
+    "background": "toy_background",
+    "reference": "none",
+}
+
+
+@pytest.fixture
+def echoes():
+    """Phase and magnitude of a smooth field in a smooth head, echoes last."""
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in RAW_SHAPE], indexing="ij")
+    signal = 300 * np.exp(-(x**2 + y**2 + z**2)) + 20
+    field = 0.4 * z + 0.3 * x * y
+    times = np.array(TIMES)
+    phase = 2 * np.pi * 127.7 * field[..., None] * times + 0.3
+    noise = np.random.default_rng(4).normal(0, 1, (2, *RAW_SHAPE, len(TIMES)))
+    measured = signal[..., None] * np.exp(1j * phase - 30 * times) + noise[0] + 1j * noise[1]
+    return np.angle(measured).astype(np.float32), np.abs(measured).astype(np.float32)
+
+
+@pytest.fixture
+def save_raw():
+    """Function that writes an image with voxels of 3 mm."""
+
+    def write(path, data):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, data, np.diag([3.0, 3.0, 3.0, 1.0]))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def bids(tmp_path, echoes, save_raw):
+    """Function that adds a measurement of one subject to a BIDS folder."""
+
+    def write(acquisition="toy"):
+        folder = tmp_path / "bids"
+        for index, time in enumerate(TIMES):
+            stem = f"sub-1_acq-{acquisition}_echo-{index + 1}"
+            for part, data in zip(("phase", "mag"), echoes, strict=True):
+                name = f"{stem}_part-{part}_MEGRE"
+                path = save_raw(folder / "sub-1" / "anat" / f"{name}.nii.gz", data[..., index])
+                stated = {"EchoTime": time, "MagneticFieldStrength": 3.0}
+                stated |= {"Units": "rad"} if part == "phase" else {}
+                path.with_name(f"{name}.json").write_text(json.dumps(stated))
+        (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def source(bids):
+    return bids()
+
+
+@pytest.fixture
+def typed(run, source, tmp_path, toys):
+    """Run a command on the subject with toys at every place; further arguments come last."""
+
+    def invoke(command, *more, output="out", inputs=None, **places):
+        chosen = [w for pair in (PLACES | places).items() for w in ("--stage", "=".join(pair))]
+        if "--preset" in more:
+            chosen = []
+        if command == "run" and not {"--preset", "--method"} & set(more):
+            chosen += ["--method", "toy"]
+        where = ("-o", tmp_path / output, "--device", "cpu")
+        return run(command, *(inputs or [source]), *where, *chosen, *more)
+
+    return invoke
+
+
+@pytest.fixture
+def below(tmp_path):
+    """Function that reads every file below the test's folder."""
+
+    def read():
+        return {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")}
+
+    return read
+
+
+@pytest.fixture
+def refused():
+    """Function that asserts status 2 and one sentence with these words."""
+
+    def check(result, words=""):
+        assert result.exit_code == 2, result.output
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert result.stderr.endswith(".\n")
+        assert words in result.stderr
+
+    return check

@@ -100,8 +100,8 @@ def plan_method(
     parameters = method.with_settings(recipe.method.settings)
     made = {q for entry in planned if entry.stage is not None for q in entry.stage.gives}
     if missing := [q.label for q in method.needs if q not in made and q not in acquisition]:
-        names = " and ".join(map(_with_article, missing))
-        raise InputError(f"{method.label} needs {names}; choose another method.")
+        names = " and a ".join(missing)
+        raise InputError(f"{method.label} needs a {names}; choose another method.")
     return method, parameters
 
 
@@ -122,7 +122,7 @@ def _planned(
     parameters = stage.with_settings(chosen.settings)
     if place is Place.UNWRAP and (wrapped := _takes_wrapped(recipe)):
         return Planned(place, reason=f"{wrapped.label} works on the wrapped phase")
-    if obstacle := _obstacle(stage, acquisition, present):
+    if obstacle := stage.obstacle(acquisition, present):
         if not place.optional:
             raise InputError(f"{stage.label} {obstacle}; choose another stage for [{place.key}].")
         return Planned(place, reason=f"{stage.label} {obstacle}")
@@ -136,20 +136,6 @@ def _takes_wrapped(recipe: Recipe) -> Stage[Any] | None:
         return None
     stage = stage_at(Place.FIELD, chosen)
     return None if Quantity.UNWRAPPED in (*stage.needs, *stage.uses) else stage
-
-
-def _obstacle(stage: Stage[Any], acquisition: Acquisition, present: Collection[Quantity]) -> str:
-    """Say in a clause why a stage could not run on what will be there; empty if it could."""
-    if missing := [q.label for q in stage.needs if q not in present]:
-        return f"needs {' and '.join(map(_with_article, missing))}"
-    if (count := len(acquisition.echo_times)) < stage.echoes:
-        measured = f"{count} {'was' if count == 1 else 'were'} measured"
-        return f"needs {stage.echoes} echoes or more where {measured}"
-    return ""
-
-
-def _with_article(label: str) -> str:
-    return f"{'an' if label[0] in 'aeiouR' else 'a'} {label}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -77,12 +77,17 @@ class Stage(Process[P]):
     place: Place | None
     echoes: int = 1
 
-    def obstacle(self, acquisition: Acquisition) -> str:
-        """Say in a clause why this stage cannot run on `acquisition`; empty if it can."""
-        if missing := self.missing(acquisition):
+    def obstacle(self, acquisition: Acquisition, coming: Collection[Quantity] = ()) -> str:
+        """Say in a clause why this stage cannot run on `acquisition`; empty if it can.
+
+        What is `coming` from stages before it counts as there.
+        """
+        if missing := [q for q in self.missing(acquisition) if q not in coming]:
             return f"needs a {' and a '.join(q.label for q in missing)}"
-        if (count := len(acquisition.echo_times)) < self.echoes:
-            return f"needs {self.echoes} echoes or more where {count} were measured"
+        # A field or a mask may come without echo times; who needs one says so at work.
+        if self.echoes > 1 and (count := len(acquisition.echo_times)) < self.echoes:
+            verb = "was" if count == 1 else "were"
+            return f"needs {self.echoes} echoes or more where {count} {verb} measured"
         return ""
 
     def check(self, acquisition: Acquisition) -> None:
