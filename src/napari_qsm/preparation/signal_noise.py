@@ -1,0 +1,146 @@
+"""How noisy a measured signal is, read off what a fit leaves or off the air around the head."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from napari_qsm.acquisition import FloatArray
+from napari_qsm.preparation.noise import field_noise
+from napari_qsm.surroundings import bounding_box
+
+CUT = 2.0
+"""Air counts up to so many sigma: 86 % of it, and little that is not air."""
+
+ENOUGH = 1000
+"""Voxels of air below which nothing is read off them."""
+
+
+def residual_noise(misfit: NDArray[Any], freedom: int) -> float:
+    """Estimate sigma of the noise from the sums of squares that a fit leaves in many voxels.
+
+    With k degrees of freedom ``misfit / sigma^2`` follows chi-squared of k, whose median is known;
+    the median ignores the voxels in which the model does not hold.
+
+    Parameters
+    ----------
+    misfit : array
+        Sum of squared residuals of each voxel.
+    freedom : int
+        Measured values less fitted ones, per voxel.
+
+    Returns
+    -------
+    float
+        In the unit of the residuals; 0 if there are no voxels.
+    """
+    if not misfit.size:
+        return 0.0
+    expected = 2 * float(gammaincinv(freedom / 2, 0.5))
+    return math.sqrt(float(np.median(misfit)) / expected)
+
+
+def noise_map(
+    field: FloatArray,
+    gain: FloatArray,
+    mask: NDArray[np.bool_],
+    misfit: NDArray[Any],
+    freedom: int,
+    *,
+    highest: float,
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Make a noise map of what the fit says of each voxel and of one noise level of the signal.
+
+    ``sigma_f = sigma gain``, at most that of a phase of which nothing is known.
+
+    Parameters
+    ----------
+    field : (X, Y, Z) array
+        In ppm.
+    gain : (X, Y, Z) array
+        Noise of the field over that of the signal; 0 where there is no signal. Overwritten.
+    mask : (X, Y, Z) array of bool
+        Where there is a field.
+    misfit : array
+        Sum of squared residuals of each voxel, in units of the signal.
+    freedom : int
+        Degrees of freedom of the fit; 0 to judge by the finest scale of the field instead.
+    highest : float
+        Noise in ppm of an unknown phase.
+
+    Returns
+    -------
+    (X, Y, Z) array of float32, and notes on how it came about
+    """
+    dark = mask & (gain == 0)
+    lost = int(np.count_nonzero(dark))
+    typical = float(np.median(gain[mask & ~dark])) if misfit.size else 0.0
+    if freedom:
+        sigma = residual_noise(misfit, freedom)
+        source = "what the fit leaves over the echoes"
+    else:
+        box = bounding_box(mask)
+        sigma = field_noise(field[box], mask[box]) / typical if typical else 0.0
+        source = "the finest scale of the field"
+    noise = np.minimum(np.multiply(gain, np.float32(sigma), out=gain), np.float32(highest))
+    noise[dark] = highest
+    notes = [
+        f"The field's noise is {sigma * typical:.2g} ppm in the median, from a signal noise of "
+        f"{sigma:.3g} that was read off {source}."
+    ]
+    if lost:
+        notes.append(
+            f"{lost} voxels of the mask have no magnitude; their echoes count the same and their "
+            f"noise is that of an unknown phase, {highest:.2g} ppm."
+        )
+    return noise, tuple(notes)
+
+
+def background_noise(magnitude: FloatArray, mask: NDArray[np.bool_]) -> float | None:
+    """Estimate sigma of real and imaginary noise from the magnitude of the air around a head.
+
+    Air follows Rayleigh's distribution, ``p(m) = m / sigma^2 exp(-m^2 / 2 sigma^2)``. Its second
+    moment below ``CUT`` sigma is a known part of sigma^2, which fixes sigma; scalp and neck lie
+    beyond. Held to one coil or an adaptive combination: a root of sum of squares of n coils has a
+    floor ``sqrt(n)`` times as high.
+
+    Parameters
+    ----------
+    magnitude : (X, Y, Z) array
+        One echo, the darkest best.
+    mask : (X, Y, Z) array of bool
+        The brain, which does not count.
+
+    Returns
+    -------
+    float or None
+        None if there is no air: zeros are no measured air.
+    """
+    around = magnitude[~mask]
+    around = around[around > 0]
+    if around.size < ENOUGH:
+        return None
+    sigma = _mode(around)
+    part = CUT**2 / 2 / math.expm1(CUT**2 / 2)
+    for _ in range(50):
+        air = around[around < CUT * sigma]
+        if air.size < ENOUGH:
+            return None
+        renewed = math.sqrt(float(np.square(air, dtype=np.float64).mean()) / (2 * (1 - part)))
+        settled = abs(renewed - sigma) < 1e-3 * sigma
+        sigma = renewed
+        if settled:
+            break
+    bright = float(np.median(magnitude[mask]))
+    return sigma if sigma < 0.3 * bright else None
+
+
+def _mode(values: FloatArray) -> float:
+    """Return sigma from the most frequent order of magnitude, ``sqrt(2)`` sigma in air."""
+    edges = np.geomspace(float(np.quantile(values, 0.01)), float(values.max()) * 1.001, 60)
+    counts, _ = np.histogram(values, edges)
+    return float(edges[int(counts.argmax())]) / math.sqrt(2)
