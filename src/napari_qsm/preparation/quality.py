@@ -165,7 +165,7 @@ def _factor(criterion: FloatArray) -> FloatArray:
 
 
 def _linearity(steps: FloatArray, axis: int) -> FloatArray:
-    """Compare every edge with those before and after it; at an end the one neighbour counts twice."""
+    """Compare every edge with those before and after it; at an end with the one there, twice."""
     bends = np.diff(steps, axis=axis)
     straight = _coherence(np.abs(_folded(bends), out=bends))
     linearity = np.empty_like(steps)

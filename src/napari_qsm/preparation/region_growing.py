@@ -36,65 +36,74 @@ class Regions:
         self._phase = phase
         self._parent = np.arange(phase.size, dtype=np.int32)
         self._turns = np.zeros(phase.size, dtype=np.int16)
+        self._size = np.ones(phase.size, dtype=np.int32)
 
     def settle(self, voxels: Indices) -> None:
         """Unite `voxels` to one region with the turns they have."""
         if voxels.size:
             self._parent[voxels] = voxels[0]
+            self._size[voxels[0]] = voxels.size
 
-    def find(self, voxels: Indices) -> tuple[Indices, NDArray[np.int16]]:
-        """Return the roots of `voxels` and their turns to them; hang them directly on the root."""
-        root, turns = self._parent[voxels], self._turns[voxels]
-        while True:
-            above = self._parent[root]
-            moving = np.flatnonzero(above != root)
-            if not moving.size:
-                break
-            turns[moving] += self._turns[root[moving]]
-            root[moving] = above[moving]
-        self._parent[voxels] = root
-        self._turns[voxels] = turns
-        return root, turns
+    def find(self, voxels: Indices) -> Indices:
+        """Return the roots of `voxels` and hang the voxels directly on them."""
+        roots = self._parent[voxels]
+        above = self._parent[roots]
+        deep = np.flatnonzero(above != roots)
+        if deep.size:
+            lower, upper, top = voxels[deep], roots[deep], above[deep]
+            turns = self._turns[lower]
+            while not np.array_equal(upper, top):
+                turns += self._turns[upper]
+                upper, top = top, self._parent[top]
+            self._parent[lower] = roots[deep] = top
+            self._turns[lower] = turns
+        return roots
+
+    def turns(self, voxels: Indices) -> NDArray[np.int16]:
+        """Return the turns of `voxels` over their roots, once `find` was asked for these."""
+        return self._turns[voxels]
 
     def unite(self, before: Indices, after: Indices) -> None:
         """Unite the regions joined by edges from voxels `before` to voxels `after`.
 
-        Of edges that join the same two regions any one counts. In each round every root hooks to a
-        lower one it has an edge to, in the next to a higher one, so that neither a chain nor a
-        star takes many rounds.
+        Of edges that join the same two regions any one counts. In each round every root hooks to
+        one of the larger regions it has an edge to, so that trees stay flat; the largest around
+        waits for the next round.
         """
         difference = self._phase[before] - self._phase[after]
         difference /= TURN
         lift = np.rint(difference, out=difference).astype(np.int16)
-        upwards = False
         while True:
-            (first, turns), (second, others) = self.find(before), self.find(after)
+            first, second = self.find(before), self.find(after)
             apart = np.flatnonzero(first != second)
             if not apart.size:
                 return
             # What the second root needs so that its voxel fits the first one's; from here on the
             # edge joins the roots.
-            lift = (turns + lift - others)[apart]
+            lift = lift[apart] + self._turns[before[apart]] - self._turns[after[apart]]
             before, after = first[apart], second[apart]
-            down = (before < after) != upwards
+            sizes, others = self._size[before], self._size[after]
+            down = (sizes > others) | ((sizes == others) & (before < after))
             self._hook(
                 np.where(down, after, before),
                 np.where(down, before, after),
                 np.where(down, lift, -lift),
             )
-            upwards = not upwards
 
     def _hook(self, roots: Indices, parents: Indices, turns: NDArray[np.int16]) -> None:
-        """Hang roots below others; where a root comes twice, the last one counts."""
-        self._parent[roots] = parents
-        self._turns[roots] = turns
-        while True:  # chains of new hooks halve in every round
-            above = self._parent[roots]
-            top = self._parent[above]
+        """Hang every root once below one of its parents; chains of them go to their last root."""
+        self._parent[roots] = np.arange(roots.size, dtype=np.int32)
+        chosen = np.flatnonzero(self._parent[roots] == np.arange(roots.size))
+        roots, top = roots[chosen], parents[chosen]
+        self._parent[roots] = top
+        self._turns[roots] = turns[chosen]
+        while True:  # what is left of a chain halves in every round
+            above, top = top, self._parent[top]
             if np.array_equal(above, top):
-                return
-            self._turns[roots] = self._turns[roots] + self._turns[above]
+                break
+            self._turns[roots] += self._turns[above]
             self._parent[roots] = top
+        np.add.at(self._size, top, self._size[roots])
 
 
 def growing(
@@ -230,8 +239,8 @@ def _lifted(
 ) -> FloatArray:
     """Add the turns of every voxel and of its region; zero outside."""
     voxels = np.flatnonzero(inside).astype(np.int32)
-    root, turns = regions.find(voxels)
-    values = phase.ravel()[voxels] + TURN * turns
+    root = regions.find(voxels)
+    values = phase.ravel()[voxels] + TURN * regions.turns(voxels)
     values += TURN * _region_turns(values, root)
     lifted = np.zeros(phase.shape, dtype=np.float32)
     lifted[inside] = values
