@@ -7,77 +7,60 @@ converted to lies in a temporary folder, which goes when the `Source` is closed.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from napari_qsm.acquisition import Acquisition
+from napari_qsm.acquisition import Acquisition, InputError
+from napari_qsm.io import bids, dicom, series
+from napari_qsm.io.loading import load
+from napari_qsm.io.parts import PHASES, Part, Role, bare_name, read_part
+from napari_qsm.io.series import Measurement
+from napari_qsm.preparation.raw import AS_STATED, Corrections
 from napari_qsm.process import Step
 
-PhaseScale = Literal["auto", "rad", "range"]
-"""How stored numbers become a phase: as they look, as rad, or by mapping their nominal range."""
+__all__ = ["Corrections", "Measurement", "Source", "open_source"]
 
+_NIFTI = (".nii", ".nii.gz")
 
-@dataclass(frozen=True)
-class Measurement:
-    """One acquisition that was found; nothing of it is loaded yet.
-
-    Parameters
-    ----------
-    name : str
-        Short name to choose it by, unique in its `Source`, such as ``sub-1_acq-GRE``.
-    summary : str
-        One line: echoes and times, parts, grid, scanner.
-    """
-
-    name: str
-    summary: str
-
-
-@dataclass(frozen=True)
-class Corrections:
-    """What the user states instead of the files; None keeps what the files say.
-
-    Parameters
-    ----------
-    echo_times : tuple[float, ...], optional
-        In s, one for each echo in the order in which they are stored.
-    field_strength : float, optional
-        B0 in T.
-    b0_direction : tuple[float, float, float], optional
-        B0 along the stored voxel axes.
-    flip_phase : bool
-        Whether the phase has the other sign.
-    phase_scale : {"auto", "rad", "range"}
-        Whether stored numbers are a phase in rad or a whole turn over their nominal range.
-    """
-
-    echo_times: tuple[float, ...] | None = None
-    field_strength: float | None = None
-    b0_direction: tuple[float, float, float] | None = None
-    flip_phase: bool = False
-    phase_scale: PhaseScale = "auto"
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 
 
 class Source:
-    """Files that were looked at, and the measurements they hold.
+    """Files that were looked at, and the measurements they hold; close it when done.
 
-    Attributes
+    Parameters
     ----------
     measurements : tuple[Measurement, ...]
         At least one, in the order in which they were measured.
     notes : tuple[str, ...]
         What was found and left aside, one sentence each.
+    mask : Path, optional
+        The user's mask.
+    folder : Path, optional
+        The temporary folder that it owns.
     """
 
-    measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...]
+    def __init__(
+        self,
+        measurements: tuple[Measurement, ...],
+        notes: tuple[str, ...] = (),
+        mask: Path | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.measurements = measurements
+        self.notes = notes
+        self._mask = mask
+        # Also when somebody forgets to close it, the folder goes.
+        self._remove = weakref.finalize(self, _removed, folder)
 
-    def load(
-        self, measurement: Measurement, corrections: Corrections = Corrections()
-    ) -> Acquisition:
+    def load(self, measurement: Measurement, corrections: Corrections = AS_STATED) -> Acquisition:
         """Read one measurement.
 
         Returns
@@ -92,10 +75,13 @@ class Source:
         InputError
             If files do not fit together, are damaged, or state too little; one sentence.
         """
-        raise NotImplementedError
+        if not self._remove.alive:
+            raise InputError("The files were closed; open them again.")
+        return load(measurement, self._mask, corrections)
 
     def close(self) -> None:
         """Remove the temporary files; a second call does nothing."""
+        self._remove()
 
     def __enter__(self) -> Self:
         return self
@@ -109,16 +95,23 @@ class Source:
         self.close()
 
 
+def _removed(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def open_source(
     paths: Sequence[Path] | Path, *, magnitude: Sequence[Path] = (), mask: Path | None = None
 ) -> Generator[Step, None, Source]:
     """Look at files or a folder; the generator's return value is the `Source`.
 
+    Closing the generator stops the conversion of DICOM and removes what it has made.
+
     Parameters
     ----------
     paths : Path or sequence of Path
-        A DICOM folder, a BIDS folder, a folder of NIfTI files with sidecars, or NIfTI files: one
-        4D phase, one phase for each echo, pairs of real and imaginary part, or complex numbers.
+        A DICOM folder, a BIDS folder, a folder of NIfTI files with sidecars, or files: one 4D
+        phase, one phase for each echo, pairs of real and imaginary part, complex numbers, DICOM.
     magnitude : sequence of Path
         Magnitude files that belong to the phase in `paths`: one 4D, or one for each echo.
     mask : Path, optional
@@ -129,5 +122,153 @@ def open_source(
     InputError
         If nothing usable was found; one sentence that says what was.
     """
-    raise NotImplementedError
-    yield
+    chosen = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    _refuse_unusable(chosen)
+    if len(chosen) == 1 and chosen[0].is_dir():
+        folder = chosen[0]
+        if magnitude:
+            raise InputError(
+                f"{folder.name} is a folder, so its magnitude is found by itself; leave the "
+                "magnitude files out, or choose the phase files."
+            )
+        if any(True for _ in _images(folder)):
+            return (yield from _from_images(folder, mask))
+        return (yield from _from_dicom(folder, mask))
+    if any(path.name.lower().endswith(_NIFTI) for path in chosen):
+        return (yield from _from_files(chosen, magnitude, mask))
+    return (yield from _from_dicom(chosen, mask))
+
+
+def _refuse_unusable(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise InputError("No file was chosen; choose a folder or the phase images.")
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"There is no file {path}; check its name.")
+        if path.name.lower().endswith(_ARCHIVES):
+            raise InputError(f"{path.name} is an archive; unpack it and choose its folder.")
+        if path.is_dir() and len(paths) > 1:
+            raise InputError(f"{path.name} is a folder; choose one folder, or files only.")
+    if len({path.name.lower().endswith(_NIFTI) for path in paths if path.is_file()}) > 1:
+        other = next(p for p in paths if not p.name.lower().endswith(_NIFTI))
+        raise InputError(f"{other.name} is no NIfTI file, but others are; choose one kind.")
+
+
+def _images(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*.nii*") if path.name.lower().endswith(_NIFTI))
+
+
+def _from_images(folder: Path, mask: Path | None) -> Generator[Step, None, Source]:
+    """Find the measurements in a folder of NIfTI files."""
+    found = [p for p in sorted(_images(folder)) if mask is None or p.resolve() != mask.resolve()]
+    in_bids = any(bids.is_bids(path) for path in found)
+    wanted = list(bids.images(folder)) if in_bids else found
+    parts = []
+    for index, path in enumerate(wanted):
+        yield Step(index / len(wanted), f"Reading {path.name}")
+        parts.append(bids.read(path) if in_bids else read_part(path))
+    if in_bids:
+        named, rest = bids.group(parts)
+    else:
+        groups, rest = series.group(_without_equalised(parts))
+        named = [(series.series_name(group), group) for group in groups]
+    if not named:
+        raise InputError(_no_phase(folder.name, found, parts))
+    return Source(series.measurements(named), _left_out(rest), mask)
+
+
+def _from_dicom(source: Path | Sequence[Path], mask: Path | None) -> Generator[Step, None, Source]:
+    """Convert DICOM files and find the measurements in what comes out."""
+    folder = Path(tempfile.mkdtemp(prefix="napari-qsm-"))
+    try:
+        said = yield from dicom.convert(source, folder)
+        parts = _without_equalised([read_part(path) for path in sorted(folder.glob("*.nii"))])
+        groups, rest = series.group(parts)
+        origin = str(source if isinstance(source, Path) else source[0].parent)
+        if not groups:
+            raise InputError(_no_phase(Path(origin).name, [], parts))
+        named = [(series.series_name(group), group) for group in groups]
+        found = series.measurements(named, origin)
+        return Source(found, (*said, *_left_out(rest)), mask, folder)
+    except BaseException:
+        _removed(folder)
+        raise
+
+
+def _without_equalised(parts: Iterable[Part]) -> list[Part]:
+    """Leave out what dcm2niix interpolated where slices are missing, and mark its original."""
+    known = {part.path.name: part for part in parts}
+    for name in list(known):
+        if not (match := re.match(r"(.+)_(?:Eq|Tilt)_\d+(\.nii(?:\.gz)?)$", name)):
+            continue
+        del known[name]
+        original = known.get(match.group(1) + match.group(2))
+        if original is not None:
+            text = (
+                f"The slices of {bare_name(original.path)} do not lie at equal distances, so some "
+                "are missing; export all slices of the series."
+            )
+            known[original.path.name] = replace(original, problem=text)
+    return list(known.values())
+
+
+def _from_files(
+    files: Sequence[Path], magnitude: Sequence[Path], mask: Path | None
+) -> Generator[Step, None, Source]:
+    """Take chosen NIfTI files as one measurement."""
+    parts: list[Part] = []
+    for index, path in enumerate([*files, *magnitude]):
+        yield Step(index / (len(files) + len(magnitude)), f"Reading {path.name}")
+        part = bids.read(path) if bids.is_bids(path) else read_part(path)
+        if part.problem:
+            raise InputError(part.problem)
+        forced = Role.MAGNITUDE if path in magnitude else part.role
+        parts.append(replace(part, role=forced))
+    notes = []
+    if magnitude:
+        parts = [_not_magnitude(p) if p.path not in magnitude else p for p in parts]
+    if unknown := [p for p in parts if p.role in {Role.OTHER, Role.DERIVED}]:
+        phase = not any(p.role in PHASES for p in parts)
+        role = Role.PHASE if phase else Role.MAGNITUDE
+        parts = [replace(p, role=role) if p in unknown else p for p in parts]
+        notes.append(
+            f"The name of {unknown[0].path.name} does not say what it is; it was taken as "
+            f"{role.value}."
+        )
+    if not any(p.role in PHASES for p in parts):
+        raise InputError(_no_phase("The choice", list(files), parts))
+    name = series.series_name(parts)
+    return Source(series.measurements([(name, parts)]), tuple(notes), mask)
+
+
+def _not_magnitude(part: Part) -> Part:
+    """Believe a user who names the magnitude separately: what is left is phase."""
+    return replace(part, role=Role.PHASE) if part.role is Role.MAGNITUDE else part
+
+
+def _no_phase(name: str, files: Sequence[Path], parts: Sequence[Part]) -> str:
+    """Say what there is instead of a phase."""
+    if broken := [part.problem for part in parts if part.problem]:
+        return broken[0]
+    what = [part.text("SeriesDescription") or bare_name(part.path) for part in parts]
+    what = list(dict.fromkeys(what or [bare_name(path) for path in files]))
+    shown = ", ".join(what[:4]) + (f" and {len(what) - 4} more" if len(what) > 4 else "")
+    return (
+        f"{name} holds no phase image (found: {shown}); export the phase of a gradient-echo "
+        "measurement along with its magnitude."
+    )
+
+
+def _left_out(parts: Iterable[Part]) -> tuple[str, ...]:
+    """Say which files belong to no phase."""
+    notes: dict[str, int] = {}
+    for part in parts:
+        number, title = part.text("SeriesNumber"), part.text("SeriesDescription")
+        label = f"Series {number} ({title})" if number else part.path.name
+        if part.problem:
+            label = part.problem.rstrip(".")
+        notes[label] = notes.get(label, 0) + 1
+    return tuple(
+        f"{label}; it was left out." if ";" in label else f"{label} belongs to no phase; left out."
+        for label in notes
+    )

@@ -107,9 +107,8 @@ def _times(
             return known
     known = [echo.time for echo in phases if echo.time is not None]
     found = f"only {len(known)} of {count} echo times" if known else "no echo time"
-    raise InputError(
-        f"The files state {found}; state the times of all echoes in seconds, {count} in number."
-    )
+    asked = "state it" if count == 1 else f"state one for each of the {count} echoes"
+    raise InputError(f"The files state {found}; {asked}, in seconds such as 0.004.")
 
 
 def _matched(phases: list[Echo], magnitudes: list[Echo], notes: list[str]) -> list[Echo]:

@@ -121,7 +121,7 @@ def merged_notes(volumes: Iterable[Volume]) -> list[str]:
     said = []
     for text, names in files.items():
         others = len(set(names)) - 1
-        who = f"{names[0]} and {others} more: " if others > 0 else "".join(f"{n}: " for n in names)
+        who = f"{names[0]} and {others} more: " if others > 0 else "".join(f"{n}: " for n in names[:1])
         said.append(who + text)
     return said
 
