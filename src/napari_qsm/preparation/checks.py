@@ -7,8 +7,6 @@ at all never arrives here: `assemble` and the nouns refuse it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +14,10 @@ from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.preparation.assemble import TYPICAL_SPREAD, spread
+from napari_qsm.preparation.finding import Finding, Severity, error, note, warning
+from napari_qsm.preparation.raw_checks import inspect_raw
 
-Severity = Literal["error", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence about an acquisition.
-
-    Parameters
-    ----------
-    severity : {"error", "warning", "note"}
-        An error makes a reconstruction senseless; a warning should be read before it; a note says
-        what was assumed or may be of interest.
-    text : str
-        What was found, what was expected and what to do.
-    """
-
-    severity: Severity
-    text: str
+__all__ = ["Finding", "Severity", "inspect"]
 
 
 def inspect(acquisition: Acquisition) -> tuple[Finding, ...]:
@@ -43,65 +26,58 @@ def inspect(acquisition: Acquisition) -> tuple[Finding, ...]:
     Parameters
     ----------
     acquisition : Acquisition
-        Fields in ppm, as `assemble` makes it.
+        Fields in ppm, as `assemble` makes it, or wrapped phase, as `assemble_raw` does.
 
     Returns
     -------
     tuple of Finding
         Empty for a clean acquisition; the acquisition's own notes come last.
     """
-    found = [*_grid(acquisition.grid), *_mask(acquisition)]
-    if Quantity.LOCAL_FIELD in acquisition:
+    found = [*_grid(acquisition.grid)]
+    raw = Quantity.LOCAL_FIELD not in acquisition
+    if raw:
+        found += inspect_raw(acquisition)
+    else:
         found += _field(acquisition[Quantity.LOCAL_FIELD], acquisition.mask)
-    if Quantity.MAGNITUDE in acquisition:
-        found += _magnitude(acquisition[Quantity.MAGNITUDE], acquisition.mask)
-    if acquisition.field_strength is None:
+    if Quantity.MASK in acquisition or not raw:  # the preparation makes a mask of its own
+        found += _mask(acquisition)
+        if Quantity.MAGNITUDE in acquisition:
+            found += _magnitude(acquisition[Quantity.MAGNITUDE], acquisition.mask)
+    if acquisition.field_strength is None and not raw:
         found.append(
-            _note("B0 is not known; methods that work on the phase choose a scale themselves.")
+            note("B0 is not known; methods that work on the phase choose a scale themselves.")
         )
-    found += [_note(text) for text in acquisition.notes]
+    found += [note(text) for text in acquisition.notes]
     order: tuple[Severity, ...] = ("error", "warning", "note")
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
-
-
-def _error(text: str) -> Finding:
-    return Finding("error", text)
-
-
-def _warning(text: str) -> Finding:
-    return Finding("warning", text)
-
-
-def _note(text: str) -> Finding:
-    return Finding("note", text)
 
 
 def _grid(grid: Grid) -> Iterator[Finding]:
     sizes = grid.voxel_size
     shown = " x ".join(f"{size:.3g}" for size in sizes)
     if min(sizes) < 0.01 or max(sizes) > 50:
-        yield _error(
+        yield error(
             f"The voxels measure {shown} mm where 0.01 to 50 mm were expected; repair the header."
         )
         return
     if max(sizes) / min(sizes) > 4:
-        yield _warning(
+        yield warning(
             f"The voxels measure {shown} mm; susceptibility is unreliable where one side is more "
             "than 4 times another."
         )
     extents = [count * size for count, size in zip(grid.shape, sizes, strict=True)]
     if min(grid.shape) < 16 or min(extents) < 30:
-        yield _warning(
+        yield warning(
             f"The volume is only {min(grid.shape)} voxels or {min(extents):.3g} mm thick; sources "
             "outside it disturb the map, so trust its middle only."
         )
     if grid.shear > 1:
-        yield _warning(
+        yield warning(
             f"The voxel axes are sheared by {grid.shear:.1f} degrees; resample to a rectangular "
             "grid, since the dipole kernel assumes one."
         )
     if grid.angle_to_b0 > 30:
-        yield _note(
+        yield note(
             f"B0 runs {grid.angle_to_b0:.0f} degrees from the nearest voxel axis; check that the "
             "stated direction is right."
         )
@@ -109,17 +85,17 @@ def _grid(grid: Grid) -> Iterator[Finding]:
 
 def _mask(acquisition: Acquisition) -> Iterator[Finding]:
     if Quantity.MASK not in acquisition:
-        yield _warning("There is no mask, so noise outside the head enters the map; add one.")
+        yield warning("There is no mask, so noise outside the head enters the map; add one.")
         return
     mask = acquisition.mask
     part = float(mask.mean())
     if part < 0.02 or part > 0.9:
-        yield _warning(
+        yield warning(
             f"The mask covers {part:.1%} of the volume where 2 to 90 % were expected of a brain; "
             "check that it is the right one."
         )
     elif sides := _touched(mask):
-        yield _warning(
+        yield warning(
             f"The mask reaches the edge of the volume on {sides} of 6 sides; the map is less "
             "reliable there, so trust it some voxels away."
         )
@@ -127,9 +103,9 @@ def _mask(acquisition: Acquisition) -> Iterator[Finding]:
         share = holes / np.count_nonzero(mask)
         text = f"The mask has holes of {holes} voxels ({share:.1%}) inside"
         if share > 0.02:
-            yield _warning(f"{text}; fill them unless the field is missing there.")
+            yield warning(f"{text}; fill them unless the field is missing there.")
         elif share > 0.001:
-            yield _note(f"{text}.")
+            yield note(f"{text}.")
 
 
 def _touched(mask: NDArray[np.bool_]) -> int:
@@ -151,27 +127,27 @@ def _field(field: NDArray[np.float32], mask: NDArray[np.bool_]) -> Iterator[Find
     width, mean = spread(values), float(values.mean())
     highest = float(np.abs(values).max())
     if jumps := _jumps(field, mask):
-        yield _warning(
+        yield warning(
             f"The field jumps by nearly its whole range between {jumps} pairs of neighbours, as a "
             "wrapped phase does; unwrap it first."
         )
     elif width > 0.1:
-        yield _warning(
+        yield warning(
             f"The field varies by {width:.3g} ppm inside the mask where about {TYPICAL_SPREAD:g} "
             "ppm was expected; check its unit and whether the background was removed."
         )
     elif float(values.std()) < 1e-3:
-        yield _warning(
+        yield warning(
             f"The field varies by only {values.std():.2g} ppm inside the mask where about "
             f"{TYPICAL_SPREAD:g} ppm was expected; check its unit."
         )
     elif abs(mean) > max(0.02, 2 * width):
-        yield _warning(
+        yield warning(
             f"The field has a mean of {mean:.3g} ppm inside the mask where about 0 was expected; "
             "check that the background was removed."
         )
     elif highest > 0.5:
-        yield _warning(
+        yield warning(
             f"The field reaches {highest:.3g} ppm inside the mask (haemorrhage, calcification or "
             "air); there the phase may have wrapped and linear methods streak, so compare methods."
         )
@@ -205,6 +181,6 @@ def _magnitude(magnitude: NDArray[np.float32], mask: NDArray[np.bool_]) -> Itera
         share = count / inside.size
         text = f"The magnitude is not positive in {count} voxels ({share:.1%}) of the mask"
         if share > 0.01:
-            yield _warning(f"{text}; check that it belongs to this field.")
+            yield warning(f"{text}; check that it belongs to this field.")
         else:
-            yield _note(f"{text}; they get no weight.")
+            yield note(f"{text}; they get no weight.")

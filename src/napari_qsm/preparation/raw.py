@@ -121,7 +121,11 @@ def merged_notes(volumes: Iterable[Volume]) -> list[str]:
     said = []
     for text, names in files.items():
         others = len(set(names)) - 1
-        who = f"{names[0]} and {others} more: " if others > 0 else "".join(f"{n}: " for n in names[:1])
+        who = (
+            f"{names[0]} and {others} more: "
+            if others > 0
+            else "".join(f"{n}: " for n in names[:1])
+        )
         said.append(who + text)
     return said
 
@@ -274,8 +278,8 @@ def _fill_gaps(
     if signal is not None:
         signal[gaps] = 0
     notes.append(
-        f"{count} voxels of the phase were no numbers (NaN or Inf); phase and magnitude were set "
-        "to 0 there."
+        f"{count} voxels of the phase were no numbers (NaN or Inf); they were set to 0 in all "
+        "volumes."
     )
 
 
