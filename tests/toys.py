@@ -56,7 +56,7 @@ MAKES = {
     ),
     "toy_field": (
         *(Place.FIELD, (Q.UNWRAPPED,), (Q.MASK,), (Q.TOTAL_FIELD,)),
-        lambda a, s: {Q.TOTAL_FIELD: s * a[Q.UNWRAPPED].mean(axis=3)},
+        lambda a, s: {Q.TOTAL_FIELD: 0.01 * s * a[Q.UNWRAPPED].mean(axis=3)},
     ),
     "toy_rate": (
         *(Place.RELAXATION, (Q.MAGNITUDE,), (Q.MASK,), (Q.R2STAR,)),

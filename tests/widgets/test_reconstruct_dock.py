@@ -171,7 +171,7 @@ def test_saved_maps_lie_on_the_grid_of_the_field_and_are_not_overwritten(
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     asked = []
     monkeypatch.setattr(
-        "napari_qsm.widgets.reconstruct.QMessageBox.question", lambda *a: asked.append(a)
+        "napari_qsm.widgets.saving.QMessageBox.question", lambda *a: asked.append(a)
     )
     dock.save(tmp_path)
     qtbot.waitUntil(lambda: bool(asked), timeout=5000)

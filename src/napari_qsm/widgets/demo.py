@@ -18,7 +18,7 @@ from napari_qsm.acquisition import Quantity
 from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.io.nifti import write_maps
 from napari_qsm.training.phantom import Phantom, sample_head
-from napari_qsm.widgets.window import make_window
+from napari_qsm.widgets.window import RECONSTRUCT, make_window, to_front
 from napari_qsm.workbench.layers import TRUTH, phantom_layers, quantity_of
 from napari_qsm.workbench.placement import place, to_display
 
@@ -42,7 +42,8 @@ def run_demo(output: Path) -> int:
         0 if the reconstruction succeeded, 1 if not.
     """
     phantom = sample_head("haemorrhage and calcification")
-    viewer, dock = make_window()
+    viewer, _, dock = make_window()
+    to_front(viewer, RECONSTRUCT)
     unattended = bool(os.environ.get(VIRTUAL))
     demo = Demo(viewer, dock, phantom, output if unattended else None)
     QTimer.singleShot(0, demo.begin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Qt, QTimer
@@ -13,16 +14,16 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QLabel,
-    QMessageBox,
     QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_qsm import devices
-from napari_qsm.acquisition import ExistsError, InputError, Maps
+from napari_qsm.acquisition import InputError, Maps
 from napari_qsm.io.nifti import read_volume, write_maps
 from napari_qsm.methods.registry import DEFAULT_METHOD, methods
+from napari_qsm.pipeline import Choice
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.background import Latest, run_function, run_generator
 from napari_qsm.widgets.findings import FindingsPanel
@@ -30,6 +31,7 @@ from napari_qsm.widgets.inputs import InputsPanel
 from napari_qsm.widgets.method_panel import MethodPanel
 from napari_qsm.widgets.results import ResultLayers
 from napari_qsm.widgets.run_panel import RunPanel, duration
+from napari_qsm.widgets.saving import save_asking
 from napari_qsm.widgets.view_panel import ViewPanel
 from napari_qsm.workbench.layers import dress, file_layers, map_layers, maps_of
 from napari_qsm.workbench.session import Inputs, Result, Understanding, Workbench, understand
@@ -38,6 +40,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_qsm.workbench.job import Progress
+
+
+_open: WeakKeyDictionary[ReconstructWidget, ViewerModel] = WeakKeyDictionary()
+
+
+def dock_of(viewer: ViewerModel) -> ReconstructWidget | None:
+    """Return the Reconstruct dock of a viewer, if it has one."""
+    return next((dock for dock, serves in _open.items() if serves is viewer), None)
 
 
 class ReconstructWidget(QWidget):
@@ -66,6 +76,7 @@ class ReconstructWidget(QWidget):
         self._lay_out()
         self._connect()
         self.inputs.choose()
+        _open[self] = napari_viewer
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -88,8 +99,7 @@ class ReconstructWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 6)
         layout.addWidget(scroll, 1)
-        # Always in reach, however much the panels above have to say.
-        footer = QVBoxLayout()
+        footer = QVBoxLayout()  # always in reach, however much the panels above have to say
         footer.setContentsMargins(9, 0, 9, 0)
         footer.addWidget(self.run)
         footer.addWidget(self.view)
@@ -158,6 +168,19 @@ class ReconstructWidget(QWidget):
 
         run_function(read, on_done=show, on_error=self._failed)
 
+    # -- choices ----------------------------------------------------------------------------
+
+    @property
+    def choice(self) -> Choice:
+        """Method and settings as a recipe holds them."""
+        bench = self.workbench
+        return Choice(bench.method, dict(bench.settings.get(bench.method, {})))
+
+    def use(self, choice: Choice) -> None:
+        """Take method and settings from a recipe."""
+        self.workbench.settings[choice.use] = dict(choice.settings)
+        self.workbench.choose_method(choice.use)
+
     # -- running ----------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -207,15 +230,14 @@ class ReconstructWidget(QWidget):
         self.workbench.finish(self._title, maps)
         self._show_ready()
         if maps is None:
-            self.run.show_outcome("Cancelled.")
+            self.run.show_outcome(texts.CANCELLED)
             # Afterwards: napari collects garbage when a layer goes, which takes a moment.
             QTimer.singleShot(0, self.layers.drop_preview)
             return
         if len(self.results) == 1:
             self.view.show_side_by_side()
         self.layers.show(layers)
-        provenance = maps.provenance
-        known = self.workbench.understanding.acquisition
+        provenance, known = maps.provenance, self.workbench.understanding.acquisition
         told = provenance.notes[len(known.notes) if known else 0 :]
         self.run.show_outcome(
             f"{self._title}: done in {duration(provenance.seconds)} on {provenance.device}.", told
@@ -245,7 +267,7 @@ class ReconstructWidget(QWidget):
         if folder:
             self.save(Path(folder))
 
-    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+    def save(self, folder: Path) -> None:
         """Save the result of the selected layer, else the topmost one, to `folder`.
 
         Asks before it replaces anything.
@@ -257,20 +279,11 @@ class ReconstructWidget(QWidget):
             return
         stem = maps.provenance.method
 
-        def failed(error: Exception) -> None:
-            if isinstance(error, ExistsError):
-                question = f"{error}\n\nReplace what is there?"
-                if QMessageBox.question(self, texts.TITLE, question) == (
-                    QMessageBox.StandardButton.Yes
-                ):
-                    self.save(folder, overwrite=True)
-                return
-            self._failed(error)
-
-        run_function(
-            lambda: write_maps(maps, folder, stem=stem, overwrite=overwrite),
+        save_asking(
+            self,
+            lambda replace: write_maps(maps, folder, stem=stem, overwrite=replace),
             on_done=lambda paths: show_info(f"Saved {len(paths)} files to {folder}."),
-            on_error=failed,
+            on_error=self._failed,
         )
 
     def shut_down(self) -> None:
@@ -278,6 +291,7 @@ class ReconstructWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        _open.pop(self, None)
         self.cancel()
         self.layers.drop_preview()
         self._understanding.clear()

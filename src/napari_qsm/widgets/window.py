@@ -4,28 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import napari
 
+from napari_qsm.widgets.prepare import PrepareWidget
 from napari_qsm.widgets.readout import ReadoutWidget
 from napari_qsm.widgets.reconstruct import ReconstructWidget
 
 PLUGIN = "napari-qsm"
+PREPARE = "Prepare field"
+RECONSTRUCT = "Reconstruct susceptibility"
+READOUT = "Values at the cursor"
 
 
-def make_window() -> tuple[napari.Viewer, ReconstructWidget]:
-    """Open napari with the Reconstruct and Values docks through the plugin's manifest."""
+class Window(NamedTuple):
+    """A viewer and its docks."""
+
+    viewer: napari.Viewer
+    prepare: PrepareWidget
+    reconstruct: ReconstructWidget
+
+
+def make_window() -> Window:
+    """Open napari with the docks of the manifest; Prepare and Reconstruct are tabs."""
     viewer = napari.Viewer(title="napari-qsm")
-    _, reconstruct = viewer.window.add_plugin_dock_widget(PLUGIN, "Reconstruct susceptibility")
-    _, readout = viewer.window.add_plugin_dock_widget(PLUGIN, "Values at the cursor")
+    window = viewer.window
+    _, reconstruct = window.add_plugin_dock_widget(PLUGIN, RECONSTRUCT)
+    _, prepare = window.add_plugin_dock_widget(PLUGIN, PREPARE, tabify=True)
+    _, readout = window.add_plugin_dock_widget(PLUGIN, READOUT)
+    assert isinstance(prepare, PrepareWidget)
     assert isinstance(reconstruct, ReconstructWidget)
     assert isinstance(readout, ReadoutWidget)
-    return viewer, reconstruct
+    return Window(viewer, prepare, reconstruct)
+
+
+def to_front(viewer: napari.Viewer, name: str) -> object:
+    """Bring one of the plugin's docks to the front, opening it if need be, and return it."""
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    dock.show()
+    dock.raise_()
+    return widget
 
 
 def open_window(paths: Sequence[Path] = ()) -> None:
     """Open a window with `paths` loaded and run it until the user closes it."""
-    viewer, _ = make_window()
+    viewer, prepare, _ = make_window()
+    if folders := [path for path in paths if path.is_dir()]:
+        prepare.open(folders)
+    elif paths:
+        to_front(viewer, RECONSTRUCT)
     for path in paths:
-        viewer.open(str(path), plugin=PLUGIN)
+        if path not in folders:
+            viewer.open(str(path), plugin=PLUGIN)
     napari.run()

@@ -212,6 +212,11 @@ class Preparation:
     def _done(self, place: Place) -> bool:
         return self.standing(place).state is State.DONE
 
+    def count_stale(self) -> int:
+        """Count the places that are not up to date, the running one included."""
+        wanted = (State.NOT_RUN, State.STALE, State.RUNNING)
+        return sum(self.standing(place).state in wanted for place in self._signatures)
+
     def next_stale(self) -> Place | None:
         """Return the first place that can be brought up to date now."""
         for place in self._signatures:
@@ -263,6 +268,11 @@ class Preparation:
         self.job = Job(work)
         self.changed.emit()
         return self.job
+
+    @property
+    def running_stage(self) -> Stage[Any] | None:
+        """The stage that is running, which need not be the chosen one."""
+        return self._plan[self.running].stage if self.running in self._plan else None
 
     @property
     def outdated(self) -> bool:

@@ -21,7 +21,7 @@ _RAW = (Quantity.MAGNITUDE, Quantity.PHASE)
 
 
 def measured_layers(acquisition: Acquisition) -> dict[Quantity, LayerData]:
-    """Return the layers that show a raw measurement, echoes on a slider; slow enough for a thread."""
+    """Return the layers that show a raw measurement, echoes on a slider; work for a thread."""
     order = sorted(acquisition.volumes, key=lambda q: _RAW.index(q) if q in _RAW else len(_RAW))
     return {
         q: layer_data(
