@@ -52,16 +52,17 @@ def _read(part: Part) -> Volume:
 def _echoes(
     measurement: Measurement, mask: Volume | None, stated: Corrections, notes: list[str]
 ) -> Acquisition:
-    phase: list[Volume] = []
-    magnitude = [_read(part) for part in measurement.having(Role.MAGNITUDE)]
-    if wholes := measurement.having(Role.COMPLEX):
-        pairs = [split_complex(_read(part)) for part in wholes]
-        phase, magnitude = [p for p, _ in pairs], [m for _, m in pairs]
-    elif reals := measurement.having(Role.REAL):
-        pairs = [split_parts(*pair) for pair in _paired(measurement, reals)]
-        phase, magnitude = [p for p, _ in pairs], [m for _, m in pairs]
+    phases, reals = measurement.having(Role.PHASE), measurement.having(Role.REAL)
+    magnitude = [_read(part) for part in measurement.having(Role.MAGNITUDE) if phases]
+    if phases:
+        phase = [_read(part) for part in phases]
+        if reals:
+            notes.append("Real and imaginary parts were left aside, since there is a phase.")
     else:
-        phase = [_read(part) for part in measurement.having(Role.PHASE)]
+        wholes = measurement.having(Role.COMPLEX)
+        pairs = [split_complex(_read(part)) for part in wholes]
+        pairs += [split_parts(*pair) for pair in _paired(measurement, reals)]
+        phase, magnitude = [p for p, _ in pairs], [m for _, m in pairs]
     _note_gaps(measurement, notes)
     return assemble_raw(
         phase, magnitude, mask, stated, manufacturer=manufacturer(measurement.parts)
