@@ -16,6 +16,7 @@ from napari_qsm.preparation.region_growing import growing
 from napari_qsm.preparation.registry import Place, stage
 from napari_qsm.preparation.signal_noise import noise_map
 from napari_qsm.preparation.voxels import (
+    PIECE,
     UNKNOWN_PHASE,
     at,
     by_time,
@@ -72,11 +73,6 @@ class _Fit:
     misfit: FloatArray
     moving: int
 
-    def lifted(self, slope: FloatArray, first: float) -> _Fit:
-        """Return the fit at another slope with the same phase at the `first` echo time."""
-        offset = wrapped(self.offset - (slope - self.slope) * np.float32(first))
-        return replace(self, slope=slope, offset=np.asarray(offset, dtype=np.float32))
-
 
 @stage(
     key="complex_fit",
@@ -104,11 +100,11 @@ def complex_fit(acquisition: Acquisition, parameters: ComplexFit, device: torch.
     signal = _Signal(acquisition, order, times, device)
     gaps = np.diff(times)
     even, gap = bool(np.ptp(gaps) <= EVEN * gaps.min()), float(gaps.min())
-    with fitting_threads(device, int(np.count_nonzero(mask))):
+    with fitting_threads(device, PIECE):
         if even:
             fit = yield from signal.fitted(None, parameters.iterations, 0.0, 0.4)
             slope = yield from _unwrapped(fit.slope, gap, signal, 0.4, 0.85)
-            fit = fit.lifted(slope, float(times[0]))
+            fit = yield from _lifted(fit, slope, float(times[0]), mask)
         else:
             fit = yield from signal.fitted(None, 0, 0.0, 0.1)
             slope = yield from _unwrapped(fit.slope, gap, signal, 0.1, 0.45)
@@ -149,11 +145,25 @@ def _unwrapped(
     slope: FloatArray, gap: float, signal: _Signal, low: float, high: float
 ) -> Generator[Step, None, FloatArray]:
     """Unwrap the phase that a slope makes in the time `gap`; return the slope of it."""
-    turn = np.asarray(wrapped(slope * np.float32(gap)), dtype=np.float32)
-    yield Step(low, "unwrapping the field")
+    turn = np.zeros_like(slope)
+    for _, voxels in pieces(signal.mask):
+        yield Step(low, "unwrapping the field")
+        turn.ravel()[voxels] = wrapped(slope.ravel()[voxels] * np.float32(gap))
     work = growing(turn, signal.mask, magnitude=signal.brightest())
     unwrapped = yield from steps(work, "unwrapping the field", low, high)
     return np.divide(unwrapped, np.float32(gap), out=unwrapped)
+
+
+def _lifted(
+    fit: _Fit, slope: FloatArray, first: float, mask: NDArray[np.bool_]
+) -> Generator[Step, None, _Fit]:
+    """Return the fit at another slope with the same phase at the `first` echo time."""
+    offset = fit.offset.ravel()
+    for _, voxels in pieces(mask):
+        yield Step(0.85, "unwrapping the field")
+        more = slope.ravel()[voxels] - fit.slope.ravel()[voxels]
+        offset[voxels] = wrapped(offset[voxels] - more * np.float32(first))
+    return replace(fit, slope=slope)
 
 
 class _Signal:

@@ -19,6 +19,9 @@ CUT = 2.0
 ENOUGH = 1000
 """Voxels of air below which nothing is read off them."""
 
+DARK = 0.5
+"""Part of the brain's signal in the same echo that noise has to stay below."""
+
 
 def residual_noise(misfit: NDArray[Any], freedom: int) -> float:
     """Estimate sigma of the noise from the sums of squares that a fit leaves in many voxels.
@@ -100,7 +103,7 @@ def noise_map(
     return noise, tuple(notes)
 
 
-def background_noise(magnitude: FloatArray, mask: NDArray[np.bool_]) -> float | None:
+def background_noise(around: FloatArray, bright: float) -> float | None:
     """Estimate sigma of real and imaginary noise from the magnitude of the air around a head.
 
     Air follows Rayleigh's distribution, ``p(m) = m / sigma^2 exp(-m^2 / 2 sigma^2)``. Its second
@@ -110,17 +113,17 @@ def background_noise(magnitude: FloatArray, mask: NDArray[np.bool_]) -> float | 
 
     Parameters
     ----------
-    magnitude : (X, Y, Z) array
-        One echo, the darkest best.
-    mask : (X, Y, Z) array of bool
-        The brain, which does not count.
+    around : array
+        Magnitudes of one echo outside the mask, the darkest echo best.
+    bright : float
+        Typical magnitude of that echo in the mask.
 
     Returns
     -------
     float or None
-        None if there is no air: zeros are no measured air.
+        None if there is no air: zeros are no measured air, and what is not far below the signal
+        is none.
     """
-    around = magnitude[~mask]
     around = around[around > 0]
     if around.size < ENOUGH:
         return None
@@ -130,13 +133,11 @@ def background_noise(magnitude: FloatArray, mask: NDArray[np.bool_]) -> float | 
         air = around[around < CUT * sigma]
         if air.size < ENOUGH:
             return None
-        renewed = math.sqrt(float(np.square(air, dtype=np.float64).mean()) / (2 * (1 - part)))
-        settled = abs(renewed - sigma) < 1e-3 * sigma
-        sigma = renewed
-        if settled:
+        before = sigma
+        sigma = math.sqrt(float(np.square(air, dtype=np.float64).mean()) / (2 * (1 - part)))
+        if abs(sigma - before) < 1e-3 * sigma:
             break
-    bright = float(np.median(magnitude[mask]))
-    return sigma if sigma < 0.3 * bright else None
+    return sigma if sigma < DARK * bright else None
 
 
 def _mode(values: FloatArray) -> float:

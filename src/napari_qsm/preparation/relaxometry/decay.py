@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Provenance, Quantity
 from napari_qsm.preparation.echoes import echoes
 from napari_qsm.preparation.signal_noise import background_noise
-from napari_qsm.preparation.voxels import at, by_time, pieces
+from napari_qsm.preparation.voxels import PIECE, at, by_time, pieces, sample
 from napari_qsm.process import Step, Work, parameter
 from napari_qsm.surroundings import fitting_threads
 
@@ -69,7 +69,7 @@ def mapped(
     times = torch.from_numpy(seconds).to(device, torch.float32)
     fast = slow = dark = 0
     volume = np.zeros(mask.shape, dtype=np.float32)
-    with fitting_threads(device, int(np.count_nonzero(mask))):
+    with fitting_threads(device, PIECE):
         for part, voxels in pieces(mask):
             yield Step(0.05 + 0.9 * part, f"fitting {len(seconds)} echoes")
             signal = torch.from_numpy(at(magnitude, voxels)[order]).to(device).abs_()
@@ -103,9 +103,10 @@ def floor(
     if choice == "none":
         return 0.0, ("Every echo was taken for signal, however faint.",)
     order, _ = by_time(acquisition.echo_times)
-    last = echoes(acquisition, Quantity.MAGNITUDE)[..., order[-1]]
-    sigma = background_noise(np.ascontiguousarray(last), acquisition.mask)
-    yield Step(0.05, "looking for air")
+    magnitude, mask = echoes(acquisition, Quantity.MAGNITUDE), acquisition.mask
+    around, inside = (at(magnitude, sample(part))[order[-1]] for part in (~mask, mask))
+    yield Step(0.02, "looking for air")
+    sigma = background_noise(around, float(np.median(inside)))
     if sigma is None:
         return 0.0, (
             "There is no air around the mask to read the noise off, so every echo was taken for "
