@@ -26,11 +26,11 @@ _DEPTH = 9
 
 _TOLD = (
     (r"(\d+) images have identical time, series, acquisition and instance values",
-     "{0} DICOM files were there twice; the copies were left out."),
+     "Of the DICOM files, {0} {were} there twice and left out."),
     (r"File not large enough to store image data: (.+)",
      "The DICOM file {0} is truncated, so its images are missing; copy it again."),
     (r"Missing images\? (?:Expected|Found) (\d+) images",
-     "dcm2niix found a series with {0} images that is not complete."),
+     "A series with {0} images is not complete by its numbers."),
 )  # fmt: skip
 """What dcm2niix says that the user must know, and how we say it."""
 
@@ -136,7 +136,8 @@ def _progress(log: Path) -> float:
 def _notes(said: str) -> Iterator[str]:
     for pattern, text in _TOLD:
         for match in re.finditer(pattern, said):
-            yield text.format(Path(match.group(1).strip()).name)
+            found = Path(match.group(1).strip()).name
+            yield text.format(found, were="was" if found == "1" else "were")
 
 
 def _failure(folder: Path, source: Path | Sequence[Path], status: int, said: str) -> str:
