@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from napari_qsm.acquisition import FloatArray
+from napari_qsm.preparation.mask_parts import TURN
 
 FLOOR = np.float32(0.1)
 """What is left of an edge when one criterion is 0, so that the others still tell edges apart."""
@@ -19,7 +20,6 @@ SLAB_VOXELS = 2**18
 """Voxels graded at once: their buffers stay in the cache, and a pause comes every few ms."""
 
 PI = np.float32(np.pi)
-TURN = np.float32(2 * np.pi)
 
 Box = tuple[slice, ...]
 
@@ -57,14 +57,14 @@ def edge_quality(
     array of float32
         One shorter than the phase along the axis.
     """
-    steps = _folded(np.diff(phases[0], axis=axis))
+    steps = folded(np.diff(phases[0], axis=axis))
     quality = _factor(_coherence(np.abs(steps)))
     if steps.shape[axis] > 1:
         quality *= _linearity(steps, axis)
     for phase, time in zip(phases[1:], echo_times[1:], strict=True):
         other = np.diff(phase, axis=axis)
         other -= np.float32(time / echo_times[0]) * steps
-        quality *= _factor(_coherence(np.abs(_folded(other), out=other)))
+        quality *= _factor(_coherence(np.abs(folded(other), out=other)))
     if magnitude is not None:
         quality *= _factor(_likeness(magnitude, axis))
     return quality
@@ -141,7 +141,7 @@ def ends(axis: int) -> tuple[Box, Box]:
     return (*whole, slice(None, -1)), (*whole, slice(1, None))
 
 
-def _folded(difference: FloatArray) -> FloatArray:
+def folded(difference: FloatArray) -> FloatArray:
     """Bring a phase difference to [-pi, pi], in place."""
     turns = difference / TURN
     np.rint(turns, out=turns)
@@ -167,7 +167,7 @@ def _factor(criterion: FloatArray) -> FloatArray:
 def _linearity(steps: FloatArray, axis: int) -> FloatArray:
     """Compare every edge with those before and after it; at an end with the one there, twice."""
     bends = np.diff(steps, axis=axis)
-    straight = _coherence(np.abs(_folded(bends), out=bends))
+    straight = _coherence(np.abs(folded(bends), out=bends))
     linearity = np.empty_like(steps)
     before, after = ends(axis)
     first = (*after[:-1], slice(None, 1))

@@ -1,259 +1,260 @@
-"""Unwrapping along the most trustworthy paths: every jump is a whole number of turns."""
+"""Region growing: one echo unwrapped along its most trustworthy edges, the others following it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import FloatArray
-from napari_qsm.preparation.quality import TURN, edge_quality, ends, slabs
-from napari_qsm.surroundings import bounding_box
+from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
+from napari_qsm.preparation.echo_box import EchoBox
+from napari_qsm.preparation.growth import growing, unwrap_volume
+from napari_qsm.preparation.mask_parts import TURN, MaskParts
+from napari_qsm.preparation.quality import folded, grading_voxels
+from napari_qsm.preparation.registry import Place, stage
+from napari_qsm.preparation.voxels import sample, steps
+from napari_qsm.process import Parameters, Step, Work, parameter
 
-LEVELS = 256
-"""Steps to which edge qualities are rounded; edges of one step are taken together."""
+__all__ = ["RegionGrowing", "growing", "region_growing", "unwrap_volume"]
 
-BATCH = 2**17
-"""Edges taken at once: many enough for numpy, few enough to pause every few ms."""
+FARTHEST = 3.0
+"""The echo after the one that all others follow is at most so many times later."""
 
-Indices = NDArray[np.int32]
+TRUSTED = 0.5
+"""Voxels of at least this quality decide whether an echo follows the others."""
+
+QUARTER = np.float32(np.pi / 2)
+
+STRAYING = 0.02
+"""Part of the trusted voxels that may be off by more than a quarter turn before the echoes count
+as not proportional."""
+
+UNSETTLED = np.float32(0.85 * np.pi)
+"""Voxels of a proportional echo that are farther off are decided by those around them. With noise
+alone the line knows best up to half a turn, with some phase offset the neighbours beyond less; this
+loses little in either case (measured at SNR 3 and 5)."""
+
+Voxels = NDArray[np.intp]
 
 
-class Regions:
-    """Voxels united to regions, each voxel with its turns relative to its region's root.
+class RegionGrowing(Parameters):
+    """Parameters of region growing."""
 
-    A forest in two arrays: a voxel's parent, and its turns relative to the parent; roots are their
-    own parents. All edges handed to `unite` are worked on at once.
+    template: int | None = parameter(
+        None,
+        "Number of the echo, in order of time, that is unwrapped by its neighbours alone and that "
+        "the others follow. By itself the first, unless the next one is over three times later.",
+        low=1,
+        high=64,
+        typical=1,
+    )
+    others: Literal["auto", "proportional", "neighbours"] = parameter(
+        "auto",
+        "How the other echoes follow: voxel by voxel in proportion to echo time, by their "
+        "neighbours, as a remaining phase offset demands, or whichever the data allow.",
+    )
+
+
+@stage(
+    key="region_growing",
+    label="Region growing",
+    summary="Along the most trustworthy paths in space and time, as ROMEO does; whole turns only.",
+    place=Place.UNWRAP,
+    parameters=RegionGrowing,
+    references=("10.1002/mrm.28563",),
+    needs=(Quantity.PHASE,),
+    uses=(Quantity.MAGNITUDE, Quantity.MASK, Quantity.OFFSET),
+    gives=(Quantity.UNWRAPPED, Quantity.QUALITY),
+    cpu_only=True,
+)
+def region_growing(
+    acquisition: Acquisition, parameters: RegionGrowing, device: torch.device
+) -> Work:
+    """Unwrap one echo in space, and the others by what the unwrapped ones predict of them.
+
+    The prediction is the line through zero ``phi = TE sum(m^2 TE phi) / sum(m^2 TE^2)``; an echo
+    is moved to within half a turn of it. Voxels that are then off by more than a quarter turn are
+    unwrapped towards those around them. If that is so in many good voxels, a phase offset spoils
+    the proportion, and the difference from the line is unwrapped in space instead, which is right
+    with any offset smooth enough. Reference: Dymerska et al. 2021; here a maximum spanning tree
+    takes the place of growth from a seed.
+    """
+    box = EchoBox(acquisition)
+    yield Step(0.0, "grading the phase")
+    template = _template(box, parameters.template)
+    quality = yield from steps(_quality(box, template), "grading the phase", 0.0, 0.1)
+    trusted = sample(quality >= TRUSTED)
+    if not trusted.size:  # nothing but noise
+        trusted = sample(box.inside)
+    done, share = 0.1, 0.9 / box.count
+    notes = [
+        f"{box.name(template).capitalize()} was unwrapped by its neighbours, its median brought "
+        "closest to zero.",
+        *MaskParts.of(box.inside).note(),
+    ]
+    growth = _in_space(box, template)
+    message = f"unwrapping {box.name(template)}"
+    unwrapped = yield from steps(growth, message, done, done + share)
+    if Quantity.OFFSET in acquisition:
+        notes += _lift(box, template, unwrapped, trusted)
+    following = _Following(box, trusted, parameters.others)
+    following.add(template, unwrapped)
+    for echo in [*reversed(range(template)), *range(template + 1, box.count)]:
+        done += share
+        work = following.unwrap(echo)
+        message = f"unwrapping {box.name(echo)}"
+        unwrapped = yield from steps(work, message, done, done + share)
+        following.add(echo, unwrapped)
+    return box.maps([*notes, *following.notes()], quality)
+
+
+def _template(box: EchoBox, chosen: int | None) -> int:
+    """Return which echo is unwrapped in space."""
+    if chosen is None:
+        near = [e for e in range(box.count - 1) if box.times[e + 1] <= FARTHEST * box.times[e]]
+        return near[0] if near else box.count - 1
+    if chosen > box.count:
+        raise InputError(
+            f"All echoes were to follow echo {chosen} where {box.count} were measured; choose "
+            "another."
+        )
+    return chosen - 1
+
+
+def _companion(box: EchoBox, template: int) -> int | None:
+    """Return the echo to compare with: the next one, the one before the last, or none."""
+    if box.count == 1:
+        return None
+    return template + 1 if template + 1 < box.count else template - 1
+
+
+def _quality(box: EchoBox, template: int) -> Generator[float, None, FloatArray]:
+    """Grade the voxels of the mask by the template and its companion."""
+    companion = _companion(box, template)
+    pair = [template] if companion is None else [template, companion]
+    phases = np.stack([box.phase(echo) for echo in pair], axis=-1)
+    magnitude = box.magnitude(template)
+    strength = None if magnitude is None else magnitude[..., None]
+    quality = yield from grading_voxels(phases, strength, box.times[pair].tolist())
+    quality *= box.inside
+    return quality
+
+
+def _in_space(box: EchoBox, template: int) -> Generator[float, None, FloatArray]:
+    """Unwrap the template."""
+    companion = _companion(box, template)
+    other = None
+    if companion is not None:
+        other = box.phase(companion), float(box.times[companion] / box.times[template])
+    work = growing(
+        box.phase(template), box.inside, magnitude=box.magnitude(template), companion=other
+    )
+    return (yield from work)
+
+
+def _lift(box: EchoBox, template: int, unwrapped: FloatArray, trusted: Voxels) -> list[str]:
+    """Add the turns to all of the template by which its companion is in proportion; say so."""
+    companion = _companion(box, template)
+    if companion is None:
+        return []
+    ratio = float(box.times[companion] / box.times[template])
+    predicted = np.float32(ratio) * unwrapped.ravel()[trusted]
+    turns = _missing_turns(box.phase(companion).ravel()[trusted] - predicted, ratio)
+    if not turns:
+        return []
+    unwrapped += TURN * np.float32(turns) * box.inside
+    return [
+        f"Then {turns:+d} turns were added to all of it, since {box.name(companion)} is in "
+        "proportion only so."
+    ]
+
+
+def _missing_turns(difference: FloatArray, ratio: float) -> int:
+    """Return the turns of a whole echo without which another differs from proportion to it.
 
     Parameters
     ----------
-    phase : array
-        Wrapped phase in rad, flat.
+    difference : (voxel,) array
+        Phase of the other echo less what is predicted of it.
+    ratio : float
+        Echo time of the other echo over that of the first.
     """
+    mean = float(np.angle(np.exp(1j * difference).sum()))
+    for turns in (0, 1, -1, 2, -2, 3, -3):
+        missed = abs(float(np.angle(np.exp(1j * (mean - 2 * np.pi * ratio * turns)))))
+        if missed < (QUARTER if turns == 0 else QUARTER / 4):
+            return turns
+    return 0
 
-    def __init__(self, phase: FloatArray) -> None:
-        self._phase = phase
-        self._parent = np.arange(phase.size, dtype=np.int32)
-        self._turns = np.zeros(phase.size, dtype=np.int16)
-        self._size = np.ones(phase.size, dtype=np.int32)
 
-    def settle(self, voxels: Indices) -> None:
-        """Unite `voxels` to one region with the turns they have."""
-        if voxels.size:
-            self._parent[voxels] = voxels[0]
-            self._size[voxels[0]] = voxels.size
+class _Following:
+    """Unwraps echoes by the line through zero that the echoes before them define in every voxel."""
 
-    def find(self, voxels: Indices) -> Indices:
-        """Return the roots of `voxels` and hang the voxels directly on them."""
-        roots = self._parent[voxels]
-        above = self._parent[roots]
-        deep = np.flatnonzero(above != roots)
-        if deep.size:
-            lower, upper, top = voxels[deep], roots[deep], above[deep]
-            turns = self._turns[lower]
-            while not np.array_equal(upper, top):
-                turns += self._turns[upper]
-                upper, top = top, self._parent[top]
-            self._parent[lower] = roots[deep] = top
-            self._turns[lower] = turns
-        return roots
+    def __init__(self, box: EchoBox, trusted: Voxels, how: str) -> None:
+        self._box = box
+        self._trusted = trusted
+        self._how = how
+        self._products, self._squares = (np.zeros(box.inside.shape, np.float32) for _ in range(2))
+        self._strayed: dict[int, float] = {}
+        self._offset: dict[int, float] = {}
 
-    def turns(self, voxels: Indices) -> NDArray[np.int16]:
-        """Return the turns of `voxels` over their roots, once `find` was asked for these."""
-        return self._turns[voxels]
+    def add(self, echo: int, unwrapped: FloatArray) -> None:
+        """Let an unwrapped echo count in the line, by its squared magnitude, and keep it."""
+        magnitude = self._box.magnitude(echo)
+        weight = np.ones_like(unwrapped) if magnitude is None else np.square(magnitude)
+        weight *= np.float32(self._box.times[echo])
+        self._products += weight * unwrapped
+        self._squares += weight * np.float32(self._box.times[echo])
+        self._box.keep(echo, unwrapped)
 
-    def unite(self, before: Indices, after: Indices) -> None:
-        """Unite the regions joined by edges from voxels `before` to voxels `after`.
+    def unwrap(self, echo: int) -> Generator[float, None, FloatArray]:
+        """Unwrap the next echo."""
+        inside, phase = self._box.inside, self._box.phase(echo)
+        predicted = np.float32(self._box.times[echo]) * self._products
+        np.divide(predicted, self._squares, out=predicted, where=self._squares > 0)
+        yield 0.0
+        difference = folded(phase - predicted)
+        yield 0.0
+        share = float(np.mean(np.abs(difference.ravel()[self._trusted]) > QUARTER))
+        settled = None
+        if self._how == "proportional" or (self._how == "auto" and share <= STRAYING):
+            settled = inside & (np.abs(difference) <= UNSETTLED)
+            self._strayed[echo] = 1 - np.count_nonzero(settled) / np.count_nonzero(inside)
+        if settled is None or share > STRAYING:
+            self._offset[echo] = share
+        grown = yield from growing(
+            difference, inside, magnitude=self._box.magnitude(echo), settled=settled
+        )
+        grown += predicted - phase
+        phase += TURN * np.rint(grown / TURN)
+        phase *= inside
+        return phase
 
-        Of edges that join the same two regions any one counts. In each round every root hooks to
-        one of the larger regions it has an edge to, so that trees stay flat; the largest around
-        waits for the next round.
-        """
-        difference = self._phase[before] - self._phase[after]
-        difference /= TURN
-        lift = np.rint(difference, out=difference).astype(np.int16)
-        while True:
-            first, second = self.find(before), self.find(after)
-            apart = np.flatnonzero(first != second)
-            if not apart.size:
-                return
-            # What the second root needs so that its voxel fits the first one's; from here on the
-            # edge joins the roots.
-            lift = lift[apart] + self._turns[before[apart]] - self._turns[after[apart]]
-            before, after = first[apart], second[apart]
-            sizes, others = self._size[before], self._size[after]
-            down = (sizes > others) | ((sizes == others) & (before < after))
-            self._hook(
-                np.where(down, after, before),
-                np.where(down, before, after),
-                np.where(down, lift, -lift),
+    def notes(self) -> list[str]:
+        """Say how the echoes followed."""
+        notes = []
+        if self._strayed:
+            notes.append(
+                f"{self._names(self._strayed)} followed in proportion to echo time; voxels nearly "
+                f"half a turn off it (at most {max(self._strayed.values()):.2%}) were decided by "
+                "those around them."
             )
-
-    def _hook(self, roots: Indices, parents: Indices, turns: NDArray[np.int16]) -> None:
-        """Hang every root once below one of its parents; chains of them go to their last root."""
-        self._parent[roots] = np.arange(roots.size, dtype=np.int32)
-        chosen = np.flatnonzero(self._parent[roots] == np.arange(roots.size))
-        roots, top = roots[chosen], parents[chosen]
-        self._parent[roots] = top
-        self._turns[roots] = turns[chosen]
-        while True:  # what is left of a chain halves in every round
-            above, top = top, self._parent[top]
-            if np.array_equal(above, top):
-                break
-            self._turns[roots] += self._turns[above]
-            self._parent[roots] = top
-        np.add.at(self._size, top, self._size[roots])
-
-
-def growing(
-    phase: FloatArray,
-    mask: NDArray[np.bool_],
-    *,
-    magnitude: FloatArray | None = None,
-    companion: tuple[FloatArray, float] | None = None,
-    settled: NDArray[np.bool_] | None = None,
-) -> Generator[float, None, FloatArray]:
-    """Unwrap a volume along the maximum spanning tree of its edge qualities, with pauses.
-
-    Neighbours are united from the best edge to the worst, each union adding the whole turns that
-    leave less than half a turn between the two voxels of its edge: region growing from every voxel
-    at once. Parts of the mask that do not touch get the turns that bring their means closest to
-    that of the largest part, whose median is brought closest to zero.
-
-    Parameters
-    ----------
-    phase : (X, Y, Z) array
-        In rad; finite.
-    mask : (X, Y, Z) array of bool
-        Where to unwrap; may be empty.
-    magnitude : (X, Y, Z) array, optional
-        Grades edges, see `napari_qsm.preparation.quality.edge_quality`.
-    companion : (array, float), optional
-        The phase of another echo and its echo time over that of this one; grades edges.
-    settled : (X, Y, Z) array of bool, optional
-        Voxels that keep their turns; everything else is unwrapped towards them.
-
-    Yields
-    ------
-    float
-        The fraction done, every few ms.
-
-    Returns
-    -------
-    (X, Y, Z) array of float32
-        ``phase + 2 pi n`` in the mask, n whole; zero outside.
-    """
-    unwrapped = np.zeros(phase.shape, dtype=np.float32)
-    if not mask.any():
-        return unwrapped
-    box = bounding_box(mask)
-    inside = np.ascontiguousarray(mask[box])
-    cropped = np.ascontiguousarray(phase[box], dtype=np.float32)
-    others = [] if companion is None else [np.ascontiguousarray(companion[0][box])]
-    times = [1.0] if companion is None else [1.0, companion[1]]
-    strength = None if magnitude is None else np.ascontiguousarray(magnitude[box])
-    fixed = None if settled is None else settled[box] & inside
-    regions = Regions(cropped.ravel())
-    if fixed is not None:
-        regions.settle(np.flatnonzero(fixed).astype(np.int32))
-    sorted_edges = yield from _sorted_edges(inside, fixed, [cropped, *others], times, strength)
-    yield from _uniting(regions, sorted_edges, inside.shape)
-    yield 0.95
-    unwrapped[box] = _lifted(regions, cropped, inside, fixed)
-    return unwrapped
-
-
-def unwrap_volume(
-    phase: FloatArray, mask: NDArray[np.bool_], *, magnitude: FloatArray | None = None
-) -> FloatArray:
-    """Unwrap a volume in one go; see `growing`, which this exhausts."""
-    work = growing(phase, mask, magnitude=magnitude)
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            unwrapped: FloatArray = done.value
-            return unwrapped
-
-
-SortedEdges = tuple[Indices, NDArray[np.intp]]
-"""Lower voxels of the edges along an axis, best first, and where each level ends."""
-
-
-def _sorted_edges(
-    inside: NDArray[np.bool_],
-    settled: NDArray[np.bool_] | None,
-    phases: Sequence[FloatArray],
-    times: Sequence[float],
-    magnitude: FloatArray | None,
-) -> Generator[float, None, list[SortedEdges]]:
-    found = []
-    flat = np.arange(inside.size, dtype=np.int32).reshape(inside.shape)
-    for axis in range(3):
-        voxels, levels = [], []
-        before, after = ends(axis)
-        for slab, fraction in slabs(inside.shape, axis):
-            quality = edge_quality(
-                axis,
-                [values[slab] for values in phases],
-                times,
-                None if magnitude is None else magnitude[slab],
+        if self._offset and self._how != "neighbours":
+            outcome = {
+                "auto": "so these echoes were unwrapped by their neighbours",
+                "proportional": "so there may be wrong wraps; let the data decide instead",
+            }
+            notes.append(
+                f"{self._names(self._offset)} missed proportion to echo time in up to "
+                f"{max(self._offset.values()):.0%} of the good voxels, as with a phase offset, "
+                f"{outcome[self._how]}."
             )
-            wanted = inside[slab][before] & inside[slab][after]
-            if settled is not None:
-                wanted &= ~(settled[slab][before] & settled[slab][after])
-            voxels.append(flat[slab][before][wanted])
-            levels.append((LEVELS * (1 - quality[wanted])).astype(np.uint8))
-            yield 0.3 * (axis + fraction) / 3
-        level = np.concatenate(levels)
-        order = np.argsort(level, kind="stable")
-        stops = np.cumsum(np.bincount(level, minlength=LEVELS))
-        found.append((np.concatenate(voxels)[order], stops))
-        yield 0.3 * (axis + 1) / 3
-    return found
+        elif self._offset:
+            notes.append(f"{self._names(self._offset)} followed by their neighbours, as chosen.")
+        return notes
 
-
-def _uniting(
-    regions: Regions, edges: Sequence[SortedEdges], shape: tuple[int, ...]
-) -> Iterator[float]:
-    strides = (shape[1] * shape[2], shape[2], 1)
-    count = max(1, sum(voxels.size for voxels, _ in edges))
-    done = 0
-    for level in range(LEVELS):
-        parts = [v[stops[level - 1] if level else 0 : stops[level]] for v, stops in edges]
-        before = np.concatenate(parts)
-        after = np.concatenate([part + np.int32(s) for part, s in zip(parts, strides, strict=True)])
-        for start in range(0, before.size, BATCH):
-            batch = slice(start, start + BATCH)
-            regions.unite(before[batch], after[batch])
-            done += before[batch].size
-            yield 0.3 + 0.65 * done / count
-
-
-def _lifted(
-    regions: Regions,
-    phase: FloatArray,
-    inside: NDArray[np.bool_],
-    settled: NDArray[np.bool_] | None,
-) -> FloatArray:
-    """Add the turns of every voxel and of its region; zero outside."""
-    voxels = np.flatnonzero(inside).astype(np.int32)
-    root = regions.find(voxels)
-    values = phase.ravel()[voxels] + TURN * regions.turns(voxels)
-    values += TURN * _region_turns(values, root)
-    lifted = np.zeros(phase.shape, dtype=np.float32)
-    lifted[inside] = values
-    return lifted
-
-
-def _region_turns(values: FloatArray, root: Indices) -> NDArray[np.float32]:
-    """Return, for every voxel, the turns that bring its region closest to the largest one."""
-    _, region, sizes = np.unique(root, return_inverse=True, return_counts=True)
-    means = np.bincount(region, weights=values) / sizes
-    largest = int(sizes.argmax())
-    main = -np.rint(np.median(values[region == largest]) / TURN)
-    turns = np.rint((means[largest] + TURN * main - means) / TURN)
-    turns[largest] = main
-    result: NDArray[np.float32] = turns.astype(np.float32)[region]
-    return result
+    def _names(self, echoes: Iterable[int]) -> str:
+        return " and ".join(self._box.name(echo) for echo in echoes).capitalize()
