@@ -40,9 +40,10 @@ def _refuse_pair(phase: NDArray[Any], magnitude: NDArray[Any]) -> None:
         raise InputError("Phase and magnitude hold the same numbers; choose two different files.")
     signal = magnitude[np.isfinite(magnitude) & (magnitude != 0)]
     negative = float((signal < 0).mean()) if signal.size else 0.0
-    jumps = jumping_part(magnitude)
-    exchanged = jumps > 0.02 and jumping_part(phase) < jumps / 10
-    if exchanged:
+    restless, jumps = noisy_part(magnitude), jumping_part(magnitude)
+    as_noise = restless > 0.003 and noisy_part(phase) < restless / 5
+    as_wraps = jumps > 0.02 and jumping_part(phase) < jumps / 3 and _fills_its_range(magnitude)
+    if as_noise or as_wraps:
         raise InputError(
             "The magnitude jumps between neighbours as a wrapped phase does and the phase does "
             "not; exchange the two."
@@ -50,37 +51,54 @@ def _refuse_pair(phase: NDArray[Any], magnitude: NDArray[Any]) -> None:
     if negative > 0.01:
         raise InputError(
             f"The magnitude is negative in {negative:.0%} of its voxels, as a phase is; choose the "
-            "magnitude."
+            "magnitude, or exchange the two."
         )
 
 
 def _refuse_magnitude(phase: NDArray[Any]) -> None:
-    """Refuse what is never negative, never jumps, and is dark nearly everywhere."""
+    """Refuse what is never negative, holds no noise of a phase, and is mostly dark."""
     numbers = phase[np.isfinite(phase) & (phase != 0)]
     if not numbers.size or numbers.min() < 0 or numbers.max() < 7:  # 0 to 2 pi is a phase
         return
     middle = float(np.median(numbers)) / float(numbers.max())
-    if middle < 0.25 and jumping_part(phase) < 1e-4:
+    if middle < 0.25 and noisy_part(phase) < 1e-3:
         raise InputError(
-            "The phase is never negative, never jumps and is mostly dark, as a magnitude is; "
-            "choose the volume that holds the phase."
+            "The phase is never negative, mostly dark and without the jumps of a wrapped phase, as "
+            "a magnitude is; choose the volume that holds the phase."
         )
+
+
+def _fills_its_range(values: NDArray[Any]) -> bool:
+    """Whether every eighth of the range is well populated, as in a phase."""
+    numbers = values[np.isfinite(values) & (values != 0)]
+    counts, _ = np.histogram(numbers, 8)
+    return bool(counts.min() > 0.02 * numbers.size)
 
 
 def jumping_part(values: NDArray[Any]) -> float:
     """Part of the pairs of neighbours that differ by more than half the range; 0 has no phase."""
+    counts = np.array([_jumps(values, axis)[:2] for axis in range(3)]).sum(axis=0)
+    return float(counts[0] / max(1, counts[1]))
+
+
+def noisy_part(values: NDArray[Any]) -> float:
+    """Part of the pairs along the first axis that jump twice: a twelfth in noise, none at edges."""
+    _, pairs, twice = _jumps(values, 0)
+    return twice / max(1, pairs)
+
+
+def _jumps(values: NDArray[Any], axis: int) -> tuple[int, int, int]:
+    """Count the pairs along an axis that jump, all pairs, and the jumps that follow a jump."""
     there = np.isfinite(values) & (values != 0)
     if not there.any():
-        return 0.0
+        return 0, 0, 0
     numbers = np.where(there, values, 0).astype(np.float32)
     span = float(numbers[there].max()) - float(numbers[there].min())
-    jumps = pairs = 0
-    for axis in range(3):
-        low, high = _neighbours(numbers, axis)
-        both = np.logical_and(*_neighbours(there, axis))
-        jumps += int(np.count_nonzero(both & (np.abs(high - low) > span / 2)))
-        pairs += int(np.count_nonzero(both))
-    return jumps / max(1, pairs)
+    low, high = _neighbours(numbers, axis)
+    both = np.logical_and(*_neighbours(there, axis))
+    jumps = both & (np.abs(high - low) > span / 2)
+    twice = np.logical_and(*_neighbours(jumps, axis)) if jumps.shape[axis] > 1 else jumps[:0]
+    return int(jumps.sum()), int(both.sum()), int(twice.sum())
 
 
 def alternates(phase: NDArray[np.floating], magnitude: NDArray[np.floating] | None) -> bool:
@@ -96,23 +114,20 @@ def alternates(phase: NDArray[np.floating], magnitude: NDArray[np.floating] | No
     magnitude : (X, Y, Z) array, optional
         Weights.
     """
-    if phase.shape[2] < 4:
+    if phase.shape[2] < 4 or (magnitude is not None and not magnitude.any()):
         return False
     step = max(1, round(phase.size / _VOXELS))
     turns = np.exp(1j * phase[:, ::step].astype(np.float32)).astype(np.complex64)
     if magnitude is not None:
         turns *= magnitude[:, ::step]
     low, high = _neighbours(turns, 0)
-    within = (high * low.conj()).sum()
+    within = float((high * low.conj()).real.sum()) / float(np.abs(high * low).sum() or 1)
     low, high = _neighbours(turns, 2)
-    between = (high * low.conj()).sum(axis=(0, 1))
-    weight = np.abs(turns) ** 2
-    total = float(weight.sum()) or 1.0
-    return bool(
-        within.real > 0.3 * total
-        and between.real.sum() < -0.3 * total
-        and (between.real < 0).mean() > 0.9
-    )
+    between = (high * low.conj()).real.sum(axis=(0, 1))
+    weight = np.abs(high * low).sum(axis=(0, 1))
+    telling = weight > 0.1 * weight.max()
+    parts = between[telling] / weight[telling]
+    return bool(within > 0.3 and parts.mean() < -0.3 and (parts < 0).mean() > 0.9)
 
 
 def thinned(values: NDArray[Any]) -> NDArray[Any]:
