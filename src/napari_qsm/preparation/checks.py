@@ -33,11 +33,10 @@ def inspect(acquisition: Acquisition) -> tuple[Finding, ...]:
     tuple of Finding
         Empty for a clean acquisition; the acquisition's own notes come last.
     """
-    found = [*_grid(acquisition.grid)]
     raw = Quantity.LOCAL_FIELD not in acquisition
-    if raw:
-        found += inspect_raw(acquisition)
-    else:
+    found = [*inspect_raw(acquisition)] if raw else []
+    found += _grid(acquisition.grid)
+    if not raw:
         found += _field(acquisition[Quantity.LOCAL_FIELD], acquisition.mask)
     if Quantity.MASK in acquisition or not raw:  # the preparation makes a mask of its own
         found += _mask(acquisition)
