@@ -21,7 +21,9 @@ CLOSED = []
 
 
 class Toy(Parameters):
-    factor: float = parameter(1.0, "What the result is multiplied with.", low=-10, high=10)
+    factor: float = parameter(
+        1.0, "What the result is multiplied with.", low=-10, high=10, alias="lambda"
+    )
     rounds: int | None = parameter(None, "How often it yields.", low=1, high=9, typical=2)
     refuses: bool = parameter(False, "Whether it refuses the data at work.")
 
@@ -295,9 +297,16 @@ def test_another_stage_takes_no_settings_over():
     assert recipe.stating("field", "t_field").choice(Place.FIELD).settings == {"factor": 3}
 
 
+def test_an_alias_replaces_what_the_field_was():
+    recipe = Recipe.from_toml("[unwrap]\nfactor = 3").stating("unwrap", settings={"lambda": "2"})
+    assert recipe.choice(Place.UNWRAP).settings == {"factor": "2"}
+    assert tomllib.loads(recipe.to_toml())["unwrap"]["factor"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[unwrap]\nfactor = 3\nlambda = 2", "states factor and lambda"),
         ("[unwrap", "no valid TOML"),
         ("unwrap = 3", r"where a table \[unwrap\] was expected"),
         ("[skull]", "'skull' is no place of the chain"),

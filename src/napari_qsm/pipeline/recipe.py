@@ -51,11 +51,6 @@ class Choice:
     use: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def but(self, use: str | None, settings: Mapping[str, Any] | None = None) -> Choice:
-        """Return a copy that states something else; another use drops the settings."""
-        kept = self.settings if use in (None, self.use) else {}
-        return Choice(self.use if use is None else use, {**kept, **(settings or {})})
-
 
 DEFAULT_STAGES: Mapping[Place, str] = MappingProxyType(
     {
@@ -113,14 +108,19 @@ class Recipe:
         Raises
         ------
         InputError
-            If there is no such table.
+            If there is no such table, nothing of that key, or a parameter is stated twice.
         """
+        place = None if name in (METHOD, REFERENCE) else _place(name)
+        before: Choice = getattr(self, name) if place is None else self.choice(place)
+        kept = before.settings if use in (None, before.use) else {}
+        use = before.use if use is None else use
+        stated = _by_field(name, use, settings) if settings else {}
+        chosen = Choice(use, {**kept, **stated})
+        if place is not None:
+            return replace(self, places={**self.places, place: chosen})
         if name == METHOD:
-            return replace(self, method=self.method.but(use, settings))
-        if name == REFERENCE:
-            return replace(self, reference=self.reference.but(use, settings))
-        place = _place(name)
-        return replace(self, places={**self.places, place: self.choice(place).but(use, settings)})
+            return replace(self, method=chosen)
+        return replace(self, reference=chosen)
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
@@ -207,6 +207,19 @@ def read_preset(name: str | Path) -> Recipe:
             f"There is no preset '{name}' that can be read; name a TOML file or one that is "
             f"shipped ({known})."
         ) from None
+
+
+def _by_field(name: str, use: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the fields' own names, so that an alias such as lambda replaces them."""
+    if use == NONE:
+        return dict(settings)
+    process: Process[Any] = find_method(use) if name == METHOD else find_stage(use)
+    own = {f.validation_alias: field for field, f in process.parameters.model_fields.items()}
+    stated = {str(own.get(key, key)): value for key, value in settings.items()}
+    if len(stated) < len(settings):
+        twice = next(f"{field} and {key}" for key, field in own.items() if key in settings)
+        raise InputError(f"[{name}] states {twice}, which are the same; state it once.")
+    return stated
 
 
 def _place(name: str) -> Place:
