@@ -15,7 +15,9 @@ import torch  # isort: skip
 from benchmarks.error import error_table
 from benchmarks.in_vivo import in_vivo_table
 from benchmarks.memory import memory_table, peak_volumes
+from benchmarks.preparation import preparation_tables
 from benchmarks.speed import convergence_table, iteration_table
+from benchmarks.throughput import FULL, QUICK, throughput, throughput_table
 
 
 def main() -> None:
@@ -24,12 +26,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, for a minute")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--in-vivo", type=Path, help="folder of slabs with COSMOS; only this table")
+    parser.add_argument("--preparation", action="store_true", help="only the stages before")
+    parser.add_argument("--throughput", help=argparse.SUPPRESS)  # the throughput table's child
+    parser.add_argument("--unwrap", help=argparse.SUPPRESS)
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # the memory table's child
     parser.add_argument("--magnitude", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.peak:
         print(peak_volumes(arguments.peak, magnitude=arguments.magnitude))
+        return
+    if arguments.throughput:
+        print(throughput([int(n) for n in arguments.throughput.split("x")], arguments.unwrap))
         return
     if arguments.in_vivo:
         print(in_vivo_table(arguments.in_vivo))
@@ -39,6 +47,11 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {load}\n"
     )
+    if arguments.preparation:
+        print(throughput_table(QUICK if arguments.quick else FULL, arguments.threads), end="\n\n")
+        for table in preparation_tables(1.5 if arguments.quick else 1.0):
+            print(table, end="\n\n", flush=True)
+        return
     sizes = (64,) if arguments.quick else (128, 160)
     for table in (
         iteration_table(sizes),

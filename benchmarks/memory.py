@@ -16,7 +16,7 @@ from napari_qsm.methods.registry import DEFAULT_METHOD, find
 from napari_qsm.physics.fourier import smooth_shape
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """Read a line of the kernel's account of this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
@@ -43,10 +43,10 @@ def peak_volumes(n: int, *, magnitude: bool) -> float:
     for _ in find("tkd")(measured):
         pass  # threads and transform libraries start up
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = status("VmRSS")
     for _ in method(measured, method.with_settings({"max_iterations": 3})):
         pass
-    return (_status("VmHWM") - before) / (4 * math.prod(smooth_shape(cube.shape, PADDING)))
+    return (status("VmHWM") - before) / (4 * math.prod(smooth_shape(cube.shape, PADDING)))
 
 
 def memory_table(n: int, threads: int) -> str:
