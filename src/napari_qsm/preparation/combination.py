@@ -19,6 +19,7 @@ from napari_qsm.preparation.voxels import (
     UNKNOWN_PHASE,
     at,
     by_time,
+    magnitude_notes,
     phase_weights,
     pieces,
     ppm_per_slope,
@@ -45,7 +46,7 @@ class Linear(Parameters):
     parameters=Weighted,
     references=("10.1002/mrm.30006",),
     needs=(Quantity.UNWRAPPED,),
-    uses=(Quantity.MAGNITUDE, Quantity.MASK, Quantity.OFFSET),
+    uses=(Quantity.MAGNITUDE, Quantity.MASK),
     gives=(Quantity.TOTAL_FIELD, Quantity.FIELD_NOISE),
     cpu_only=True,
 )
@@ -145,10 +146,11 @@ def _combined(acquisition: Acquisition, label: str, *, through_zero: bool) -> Wo
     shortest = times[0] if through_zero else np.diff(times).min()
     noise, said = noise_map(
         field, gain, mask, np.concatenate(misfits), freedom if len(times) > 2 else 0,
-        highest=UNKNOWN_PHASE / shortest * scale,
+        magnitude=magnitude, highest=UNKNOWN_PHASE / shortest * scale,
     )  # fmt: skip
-    if magnitude is None:
-        notes.append("All echoes have the same weight per time (no magnitude was given).")
+    notes += magnitude_notes(acquisition)
+    if len(times) == 1:
+        notes.append("One echo cannot tell a phase offset from field; what there is stays in it.")
     yield Step(0.95, "done")
     volumes = {Quantity.TOTAL_FIELD: field, Quantity.FIELD_NOISE: noise}
     if not through_zero:

@@ -20,6 +20,7 @@ from napari_qsm.preparation.voxels import (
     UNKNOWN_PHASE,
     at,
     by_time,
+    magnitude_notes,
     phase_weights,
     pieces,
     ppm_per_slope,
@@ -113,14 +114,16 @@ def complex_fit(acquisition: Acquisition, parameters: ComplexFit, device: torch.
     field = np.multiply(fit.slope, np.float32(scale), out=fit.slope)
     gain = np.multiply(fit.gain, np.float32(scale), out=fit.gain)
     highest = UNKNOWN_PHASE / gap * scale
-    noise, said = noise_map(field, gain, mask, fit.misfit, len(times) - 2, highest=highest)
+    noise, said = noise_map(
+        field, gain, mask, fit.misfit, len(times) - 2, magnitude=signal.magnitude, highest=highest
+    )
     yield Step(0.95, "done")
     volumes = {
         Quantity.TOTAL_FIELD: field,
         Quantity.FIELD_NOISE: noise,
         Quantity.OFFSET: fit.offset,
     }
-    notes = (*_notes(gap, even, fit), *said)
+    notes = (*_notes(gap, even, fit), *said, *magnitude_notes(acquisition))
     return Maps(acquisition.grid, volumes, Provenance(notes=notes))
 
 
@@ -178,14 +181,14 @@ class _Signal:
     ) -> None:
         magnitude = magnitude_echoes(acquisition)
         assert magnitude is not None  # the stage needs it
-        self._magnitude = magnitude
+        self.magnitude = magnitude
         self._phase = echoes(acquisition, Quantity.PHASE)
         self._order, self._times, self._device = order, times, device
         self.mask = acquisition.mask
 
     def brightest(self) -> FloatArray:
         """Magnitude of the first echo."""
-        return self._magnitude[..., self._order[0]]
+        return self.magnitude[..., self._order[0]]
 
     def fitted(
         self, slope: FloatArray | None, iterations: int, low: float, high: float
@@ -196,7 +199,7 @@ class _Signal:
         times = torch.from_numpy(self._times).to(self._device, torch.float32)
         for part, voxels in pieces(self.mask):
             yield Step(low + (high - low) * part, f"fitting {len(self._times)} complex echoes")
-            strength = at(self._magnitude, voxels)[self._order]
+            strength = at(self.magnitude, voxels)[self._order]
             squares, dark = phase_weights(strength)
             phase, weights, magnitude = (
                 torch.from_numpy(values).to(self._device, torch.float32)

@@ -43,7 +43,9 @@ def align(
 
     The second echo may lie any whole number of turns from where it is; each further echo gets the
     turns that bring it closest to the line through those before it, in the median over voxels.
-    Where several answers fit, as for equal spacing, they differ by a constant field.
+    Where several answers fit, as for equal spacing, they differ by a constant field. Three echoes
+    or more that lie on a line as they are get the same turns, if any: that the line misses zero
+    may be an offset.
 
     Parameters
     ----------
@@ -58,7 +60,11 @@ def align(
     free = 1 if through_zero else 2
     if len(times) <= free:
         return Alignment((0,) * len(times), 0.0)
-    found = [_aligned(phase, times, guess, through_zero) for guess in _GUESSES]
+    guesses = _GUESSES
+    if through_zero and len(times) > 2:
+        line = align(phase, times, through_zero=False)
+        guesses = (0,) if line.straight and not any(line.turns) else _GUESSES
+    found = [_aligned(phase, times, guess, through_zero) for guess in guesses]
     return min(found, key=lambda a: (not a.straight, sum(abs(n) for n in a.turns)))
 
 

@@ -23,7 +23,7 @@ from napari_qsm.preparation.readout import Ramp, alternating_ramp, evenly_spaced
 from napari_qsm.preparation.region_growing import growing
 from napari_qsm.preparation.registry import Place, stage
 from napari_qsm.preparation.smooth_phase import Blocks
-from napari_qsm.preparation.voxels import by_time, sample, steps
+from napari_qsm.preparation.voxels import by_time, magnitude_notes, sample, steps
 from napari_qsm.process import Parameters, Step, Work, parameter
 
 LABEL = "MCPC-3D-S"
@@ -123,8 +123,7 @@ def mcpc3ds(acquisition: Acquisition, parameters: MCPC3DS, device: torch.device)
         f"The phase between these echoes is taken nearest to zero (median {median:+.2f} rad); a "
         f"turn more would be a constant field of {1 / gap:.0f} Hz.",
     ]
-    if magnitude is None:
-        notes.append("All voxels count the same for the offset (no magnitude was given).")
+    notes += magnitude_notes(acquisition)
     volumes = {Quantity.OFFSET: offset, Quantity.PHASE: cleared}
     return Maps(grid, volumes, Provenance(notes=tuple(notes)))
 

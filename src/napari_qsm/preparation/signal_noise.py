@@ -11,6 +11,7 @@ from scipy.special import gammaincinv
 
 from napari_qsm.acquisition import FloatArray
 from napari_qsm.preparation.noise import field_noise
+from napari_qsm.preparation.voxels import at, sample
 from napari_qsm.surroundings import bounding_box
 
 CUT = 2.0
@@ -18,6 +19,9 @@ CUT = 2.0
 
 ENOUGH = 1000
 """Voxels of air below which nothing is read off them."""
+
+LEVELS = 4
+"""Different values that air has at least, else the noise is lost in rounding."""
 
 DARK = 0.5
 """Part of the brain's signal in the same echo that noise has to stay below."""
@@ -54,6 +58,7 @@ def noise_map(
     misfit: NDArray[Any],
     freedom: int,
     *,
+    magnitude: FloatArray | None,
     highest: float,
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Make a noise map of what the fit says of each voxel and of one noise level of the signal.
@@ -71,7 +76,10 @@ def noise_map(
     misfit : array
         Sum of squared residuals of each voxel, in units of the signal.
     freedom : int
-        Degrees of freedom of the fit; 0 to judge by the finest scale of the field instead.
+        Degrees of freedom of the fit; 0 to judge by the air instead or, where none was measured,
+        by the finest scale of the field.
+    magnitude : (X, Y, Z, E) array or None
+        The signal, to look for air in.
     highest : float
         Noise in ppm of an unknown phase.
 
@@ -82,13 +90,15 @@ def noise_map(
     dark = mask & (gain == 0)
     lost = int(np.count_nonzero(dark))
     typical = float(np.median(gain[mask & ~dark])) if misfit.size else 0.0
+    air = None if freedom or magnitude is None else air_noise(magnitude, 0, mask)
     if freedom:
-        sigma = residual_noise(misfit, freedom)
-        source = "what the fit leaves over the echoes"
+        sigma, source = residual_noise(misfit, freedom), "what the fit leaves over the echoes"
+    elif air is not None:
+        sigma, source = air, "the air around the mask"
     else:
         box = bounding_box(mask)
         sigma = field_noise(field[box], mask[box]) / typical if typical else 0.0
-        source = "the finest scale of the field"
+        source = "the finest scale of the field, where anatomy counts as noise"
     noise = np.minimum(np.multiply(gain, np.float32(sigma), out=gain), np.float32(highest))
     noise[dark] = highest
     notes = [
@@ -121,8 +131,8 @@ def background_noise(around: FloatArray, bright: float) -> float | None:
     Returns
     -------
     float or None
-        None if there is no air: zeros are no measured air, and what is not far below the signal
-        is none.
+        None if there is no air: zeros are no measured air, what is not far below the signal is
+        none, and of a few stored levels nothing can be read.
     """
     around = around[around > 0]
     if around.size < ENOUGH:
@@ -137,7 +147,14 @@ def background_noise(around: FloatArray, bright: float) -> float | None:
         sigma = math.sqrt(float(np.square(air, dtype=np.float64).mean()) / (2 * (1 - part)))
         if abs(sigma - before) < 1e-3 * sigma:
             break
-    return sigma if sigma < DARK * bright else None
+    coarse = np.unique(air).size < LEVELS
+    return None if coarse or sigma > DARK * bright else sigma
+
+
+def air_noise(magnitude: FloatArray, echo: int, mask: NDArray[np.bool_]) -> float | None:
+    """Estimate sigma from the air around a mask in one echo of (X, Y, Z, E) magnitudes."""
+    around, inside = (at(magnitude, sample(part))[echo] for part in (~mask, mask))
+    return background_noise(around, float(np.median(inside)))
 
 
 def _mode(values: FloatArray) -> float:

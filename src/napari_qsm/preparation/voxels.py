@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import Acquisition, FloatArray, InputError
+from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
 from napari_qsm.physics.units import FieldUnit, ppm_per_unit
 from napari_qsm.process import Step
 
@@ -92,6 +92,16 @@ def ppm_per_slope(acquisition: Acquisition, label: str) -> float:
     if acquisition.field_strength is None:
         raise InputError(f"{label} makes ppm of a phase and needs B0 for it; state B0 in tesla.")
     return ppm_per_unit(FieldUnit.RAD_PER_S, field_strength=acquisition.field_strength)
+
+
+def magnitude_notes(acquisition: Acquisition) -> tuple[str, ...]:
+    """Say what stands in for magnitudes that were not given for every echo."""
+    echoes = len(acquisition.echo_times)
+    if Quantity.MAGNITUDE not in acquisition:
+        return ("All voxels and echoes count the same (no magnitude was given).",)
+    if echoes > 1 and acquisition[Quantity.MAGNITUDE].size == np.prod(acquisition.grid.shape):
+        return (f"One magnitude stands for all {echoes} echoes.",)
+    return ()
 
 
 def phase_weights(magnitude: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

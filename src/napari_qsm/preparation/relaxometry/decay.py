@@ -11,8 +11,8 @@ from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Provenance, Quantity
 from napari_qsm.preparation.echoes import echoes
-from napari_qsm.preparation.signal_noise import background_noise
-from napari_qsm.preparation.voxels import PIECE, at, by_time, pieces, sample
+from napari_qsm.preparation.signal_noise import air_noise
+from napari_qsm.preparation.voxels import PIECE, at, by_time, pieces
 from napari_qsm.process import Step, Work, parameter
 from napari_qsm.surroundings import fitting_threads
 
@@ -103,15 +103,10 @@ def floor(
     if choice == "none":
         return 0.0, ("Every echo was taken for signal, however faint.",)
     order, _ = by_time(acquisition.echo_times)
-    magnitude, mask = echoes(acquisition, Quantity.MAGNITUDE), acquisition.mask
-    around, inside = (at(magnitude, sample(part))[order[-1]] for part in (~mask, mask))
-    yield Step(0.02, "looking for air")
-    sigma = background_noise(around, float(np.median(inside)))
+    magnitude = echoes(acquisition, Quantity.MAGNITUDE)
+    sigma = air_noise(magnitude, int(order[-1]), acquisition.mask)
     if sigma is None:
-        return 0.0, (
-            "There is no air around the mask to read the noise off, so every echo was taken for "
-            "signal.",
-        )
+        return 0.0, ("No air around the mask shows the noise, so every echo was taken for signal.",)
     return sigma, (f"The noise of the magnitude is {sigma:.3g}, read off the air around the mask.",)
 
 
