@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -93,9 +94,9 @@ class Grid:
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Length of a voxel's sides in mm, along the stored axes."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
+        """Length of a voxel's sides in mm, along the stored axes, as the scanner stated them."""
+        x, y, z = (_nominal(float(size)) for size in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return x, y, z
 
     @property
     def angle_to_b0(self) -> float:
@@ -123,6 +124,16 @@ class Grid:
         if distance > 0.01:
             return f"lies up to {distance:.2f} mm away from where it was expected"
         return None
+
+
+def _nominal(size: float) -> float:
+    """Take off what single precision adds to a size such as 0.7 or 0.859375.
+
+    Otherwise the same measurement has sides of 2.9999998 or 3.0000003 mm, depending on the format
+    it came in, and whatever is cut at a radius, such as a ball of 6 mm, another shape.
+    """
+    near = float(Fraction(size).limit_denominator(1000))
+    return near if abs(near - size) < 1e-6 * size else size
 
 
 def _unit_vector(direction: ArrayLike) -> tuple[float, float, float]:
