@@ -23,8 +23,8 @@ ENOUGH = 1000
 LEVELS = 4
 """Different values that air has at least, else the noise is lost in rounding."""
 
-DARK = 0.5
-"""Part of the brain's signal in the same echo that noise has to stay below."""
+DARK = 0.3
+"""Part of the brain's signal that noise has to stay below."""
 
 
 def residual_noise(misfit: NDArray[Any], freedom: int) -> float:
@@ -126,7 +126,7 @@ def background_noise(around: FloatArray, bright: float) -> float | None:
     around : array
         Magnitudes of one echo outside the mask, the darkest echo best.
     bright : float
-        Typical magnitude of that echo in the mask.
+        Typical magnitude of the brightest echo in the mask.
 
     Returns
     -------
@@ -153,8 +153,8 @@ def background_noise(around: FloatArray, bright: float) -> float | None:
 
 def air_noise(magnitude: FloatArray, echo: int, mask: NDArray[np.bool_]) -> float | None:
     """Estimate sigma from the air around a mask in one echo of (X, Y, Z, E) magnitudes."""
-    around, inside = (at(magnitude, sample(part))[echo] for part in (~mask, mask))
-    return background_noise(around, float(np.median(inside)))
+    around, inside = (at(magnitude, sample(part)) for part in (~mask, mask))
+    return background_noise(around[echo], float(np.median(inside.max(0))))
 
 
 def _mode(values: FloatArray) -> float:
