@@ -79,11 +79,17 @@ class Head:
             shared.write_text(json.dumps({"EchoTime": time}))
         return root
 
-    def plain(self, folder):
-        """Write 4D phase in rad and magnitude without any sidecar."""
+    def plain(self, folder, phase=None, magnitude=None, affine=None, **stated):
+        """Write 4D phase in rad and magnitude; without anything stated, without a sidecar."""
         folder.mkdir(parents=True, exist_ok=True)
-        image(folder / "phase.nii", self.phase.astype(np.float32), self.affine)
-        image(folder / "mag.nii", self.magnitude.astype(np.float32), self.affine)
+        given = {"phase": self.phase if phase is None else phase}
+        given["mag"] = self.magnitude if magnitude is None else magnitude
+        for name, values in given.items():
+            path = folder / f"{name}.nii"
+            values = values.astype(np.float32) if values.dtype == float else values
+            image(path, values, self.affine if affine is None else affine)
+            if stated:
+                write_json(path, **stated)
         return folder
 
     def dicom(self, folder, maker="SIEMENS", skip=()):

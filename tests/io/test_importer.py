@@ -200,3 +200,25 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path, head):
     steps = open_source(head.nifti(tmp_path))
     assert next(steps).fraction == 0
     steps.close()
+
+
+@pytest.mark.shared
+def test_the_slope_that_squeezes_is_left_out(shared_data, tools):
+    folder = shared_data / "romeo-3echo"
+    with tools.opened(folder) as source:
+        whole, _ = source.measurements
+        assert (whole.name, "echo times not stated" in whole.summary) == ("Phase", True)
+        with pytest.raises(InputError, match="state one for each of the 3 echoes"):
+            source.load(whole)
+        made = source.load(whole, Corrections(echo_times=(0.004, 0.008, 0.012)))
+    assert np.abs(made[Quantity.PHASE]).max() == pytest.approx(math.pi, rel=1e-6)
+    assert made[Quantity.MAGNITUDE].shape == (51, 51, 41, 3)
+    assert made.field_strength is None
+
+
+@pytest.mark.shared
+def test_phase_with_gaps_is_filled_with_a_note(shared_data, tools):
+    file = shared_data / "romeo-3echo" / "phase_with_nan.nii.gz"
+    made = tools.loaded([file], Corrections(echo_times=(0.004, 0.008), field_strength=3.0))
+    assert told(made, "640 voxels of the phase were no numbers")
+    assert np.isfinite(made[Quantity.PHASE]).all()

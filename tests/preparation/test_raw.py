@@ -107,7 +107,7 @@ def test_one_magnitude_stands_for_all():
         ([volume(PHASE[..., 0])], [], "no echo time; state it"),
         ([*echoes(PHASE)[:2], volume(PHASE[..., 2])], [], "only 2 of 3 echo times"),
         (echoes(PHASE, (0.004, 0.004, 0.008)), [], "Echoes 1 and 2 have the same echo time"),
-        ([volume(PHASE, 0.004)], [], "3 volumes where 1 echo times are stated"),
+        ([volume(PHASE, 0.004)], [], "3 volumes, the echo times number 1"),
         ([*echoes(PHASE)[:2], volume(PHASE[..., 1], 0.012)], [], "hold the same phase"),
     ],
 )

@@ -68,7 +68,7 @@ def test_wraps_are_counted_where_they_are():
     assert shares == pytest.approx(expected, rel=1e-6)
     smooth = raw(slope=0.03)
     assert wrap_shares(smooth[Quantity.PHASE], np.ones(SHAPE, bool)) == [0, 0, 0]
-    assert "does not wrap" in texts("note", raw((0.004,), slope=0.2))[1]
+    assert "does not wrap" in texts("note", raw((0.004,), slope=0.12))[1]
 
 
 def test_wraps_are_looked_for_where_there_is_signal():

@@ -31,8 +31,8 @@ def load(measurement: Measurement, mask: Path | None, corrections: Corrections) 
     for part in measurement.parts:
         if part.problem:
             raise InputError(part.problem)
-    _refuse_spin_echo(measurement.parts)
     notes: list[str] = []
+    _judge_sequence(measurement.parts, notes)
     drawn = None if mask is None else read_volume(mask)
     strength = _strength(measurement.parts, corrections, notes)
     stated = replace(corrections, field_strength=strength)
@@ -138,8 +138,8 @@ def _field_map(measurement: Measurement, mask: Volume | None, stated: Correction
     return assemble_total(field, _read(magnitudes[0]) if magnitudes else None, mask, stated)
 
 
-def _refuse_spin_echo(parts: Sequence[Part]) -> None:
-    """Refuse sequences that refocus the phase which the field leaves."""
+def _judge_sequence(parts: Sequence[Part], notes: list[str]) -> None:
+    """Refuse sequences that refocus the phase which the field leaves; note what distorts it."""
     for part in parts:
         kinds = part.text("ScanningSequence").upper().replace("\\", " ").split()
         if "SE" in kinds and "GR" not in kinds:
@@ -147,6 +147,11 @@ def _refuse_spin_echo(parts: Sequence[Part]) -> None:
                 f"{part.path.name} was measured with a spin echo, which refocuses the phase that "
                 "susceptibility leaves; choose a gradient-echo measurement."
             )
+        if "EP" in kinds:
+            notes.append(
+                "The images were measured by echo planar imaging; its distortions go into the map."
+            )
+            return
 
 
 def _strength(parts: Sequence[Part], corrections: Corrections, notes: list[str]) -> float | None:

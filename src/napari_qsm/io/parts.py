@@ -15,7 +15,7 @@ from typing import Any
 
 from napari_qsm.acquisition import Grid, InputError
 from napari_qsm.io.nifti import read_grid
-from napari_qsm.io.sidecar import Sidecar, read_sidecar
+from napari_qsm.io.sidecar import Sidecar, read_json, read_sidecar, sidecar_path
 
 
 class Role(Enum):
@@ -108,10 +108,19 @@ def read_part(path: Path, sidecar: Sidecar | None = None) -> Part:
         grid, volumes, complex_ = read_grid(path)
     except InputError as error:
         problem = str(error)
+        stated = stated or _legible(path)
     known = stated or Sidecar()
     name = bare_name(path)
     role = Role.COMPLEX if complex_ else role_of(name, known.stated)
     return Part(path, role, stem_of(name), echo_of(name, known), known, grid, volumes, problem)
+
+
+def _legible(path: Path) -> Sidecar:
+    """Return what a sidecar with a mistake says beside it, so that its file finds its series."""
+    try:
+        return Sidecar(stated=read_json(sidecar_path(path)))
+    except InputError:
+        return Sidecar()
 
 
 def bare_name(path: Path) -> str:

@@ -97,13 +97,24 @@ def group(parts: Iterable[Part]) -> tuple[list[list[Part]], list[Part]]:
 
 
 def _units(parts: Iterable[Part]) -> list[list[Part]]:
-    """Collect the files of each series."""
+    """Collect the files of each series; a file that states nothing goes by its name."""
     units: dict[tuple[str, ...], list[Part]] = defaultdict(list)
+    silent: list[Part] = []
     for part in parts:
+        if not part.sidecar.stated:
+            silent.append(part)
+            continue
         series = part.text("SeriesInstanceUID")
         key = (series,) if series else (str(part.path.parent), part.stem)
         units[(*key, part.text("SeriesNumber"))].append(part)
+    for part in silent:
+        alike = [u for u in units.values() if _called(u[0]) == _called(part)]
+        (alike[0] if alike else units[_called(part)]).append(part)
     return list(units.values())
+
+
+def _called(part: Part) -> tuple[str, str]:
+    return str(part.path.parent), part.stem
 
 
 def _runs(unit: list[Part]) -> list[list[Part]]:

@@ -43,8 +43,8 @@ def split(name: str, volumes: Sequence[Volume], grid: Grid) -> list[Echo]:
         count, times = values.shape[3], volume.echo_times
         if len(times) not in {0, count}:
             raise InputError(
-                f"The {name} has {count} volumes where {len(times)} echo times are stated; choose "
-                "a multi-echo gradient-echo measurement, or state one time for each echo."
+                f"The {name} has {count} volumes, the echo times number {len(times)}; choose a "
+                "multi-echo gradient-echo measurement, or state one time for each echo."
             )
         known = times or (None,) * count
         echoes += [Echo(values[..., i], time) for i, time in enumerate(known)]

@@ -176,8 +176,8 @@ def _range(echoes: Iterable[NDArray[Any]]) -> tuple[float, float]:
             raise InputError(f"The phase of echo {index} holds no numbers; export it again.")
         if low == high:
             raise InputError(
-                f"The phase of echo {index} is {low:g} in every voxel; choose the volume that "
-                "holds the phase, or export it again."
+                f"The phase of echo {index} is {low + 0.0:g} in every voxel; choose the volume "
+                "that holds the phase, or export it again."
             )
         lows.append(low)
         highs.append(high)

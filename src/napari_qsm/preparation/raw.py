@@ -94,9 +94,9 @@ def assemble_raw(
     grid = grid_of(phase[0], corrections, notes)
     phases = split("phase", phase, grid)
     magnitudes = split("magnitude", magnitude, grid)
+    likeness.refuse_exchanged(phases[0].values, magnitudes[0].values if magnitudes else None)
     times, phases, magnitudes = in_order(phases, magnitudes, corrections.echo_times, notes)
     inside = None if mask is None else mask_on(grid, mask, notes)
-    likeness.refuse_exchanged(phases[0].values, magnitudes[0].values if magnitudes else None)
     strengths = [v.field_strength for v in (*phase, *magnitude)]
     volumes = _filled(phases, magnitudes, inside, corrections, manufacturer, phase[0].unit, notes)
     return Acquisition(

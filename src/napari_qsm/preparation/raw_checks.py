@@ -147,7 +147,7 @@ def _times(acquisition: Acquisition) -> Iterator[Finding]:
     gaps = np.diff(times)
     if gaps.size > 1 and gaps.max() > 1.02 * gaps.min():
         shown = ", ".join(f"{1000 * gap:.4g}" for gap in gaps)
-        if gaps.max() > 1.8 * float(np.median(gaps)):
+        if gaps.max() > 1.8 * gaps.min():
             yield warning(f"The echoes lie {shown} ms apart; check whether one is missing.")
         else:
             yield note(f"The echoes lie {shown} ms apart, not evenly.")
@@ -216,7 +216,7 @@ def _decay(signal: FloatArray, inside: NDArray[np.bool_]) -> Iterator[Finding]:
     """Signal must fade from echo to echo, and echoes of one series have one brightness."""
     means = [float(signal[..., index][inside].mean()) for index in range(signal.shape[3])]
     for index in range(1, len(means)):
-        if means[index] > 1.2 * means[index - 1]:
+        if means[index] > 1.1 * means[index - 1]:
             yield warning(
                 f"The magnitude grows from echo {index} to echo {index + 1} (mean "
                 f"{means[index - 1]:.3g} to {means[index]:.3g}) where it should fade; check the "
