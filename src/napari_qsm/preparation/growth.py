@@ -75,6 +75,7 @@ def growing(
     regions = Regions(cropped.ravel())
     if fixed is not None:
         regions.settle(np.flatnonzero(fixed).astype(np.int32))
+    yield 0.0
     edges = yield from _graded(inside, fixed, [cropped, *others], times, strength)
     yield from _uniting(regions, edges)
     unwrapped[box] = yield from _lifted(regions, cropped, inside, fixed)

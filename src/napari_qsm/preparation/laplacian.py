@@ -73,8 +73,11 @@ def laplacian(acquisition: Acquisition, parameters: Laplacian, device: torch.dev
             phase = box.phase(echo)
             work = poisson.unwrapping(phase, parameters.tolerance)
             message = f"unwrapping {box.name(echo)}"
-            solved = yield from steps(work, message, echo / box.count, (echo + 1) / box.count)
+            done = (echo + 1) / box.count
+            solved = yield from steps(work, message, echo / box.count, done)
+            yield Step(done, message)
             values, misfit = _fitted(solved[box.inside], phase[box.inside], parts)
+            yield Step(done, message)
             ratio = np.float32(box.times[echo] / box.times[max(0, echo - 1)])
             values += TURN * parts.turns(values if before is None else values - ratio * before)
             before = values

@@ -10,6 +10,9 @@ from napari_qsm.acquisition import FloatArray
 
 TURN = np.float32(2 * np.pi)
 
+SAMPLE = 1_000_000
+"""Voxels a median is taken over; more would not change its third digit."""
+
 
 class MaskParts:
     """The parts of a mask, by the voxels of the mask in their stored order.
@@ -37,11 +40,15 @@ class MaskParts:
 
     def means(self, values: FloatArray) -> NDArray[np.float64]:
         """Return the mean of mask voxels' `values` in every part."""
+        if self.count == 1:
+            return np.array([values.mean(dtype=np.float64)])
         means: NDArray[np.float64] = np.bincount(self._part, values) / self._sizes
         return means
 
     def spread(self, values: NDArray[np.float64]) -> FloatArray:
         """Return, for every voxel of the mask, the value of its part."""
+        if self.count == 1:
+            return np.broadcast_to(np.float32(values[0]), self._part.shape)
         spread: FloatArray = values.astype(np.float32)[self._part]
         return spread
 
@@ -70,7 +77,7 @@ class MaskParts:
             return self.spread(turns)
         largest = int(self._sizes.argmax())
         own = values if self.count == 1 else values[self._part == largest]
-        main = np.rint(-np.median(own) / TURN)
+        main = np.rint(-np.median(own[:: max(1, own.size // SAMPLE)]) / TURN)
         turns = np.rint((means[largest] - means) / TURN + main)
         turns[largest] = main
         return self.spread(turns)

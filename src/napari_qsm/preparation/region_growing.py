@@ -76,37 +76,32 @@ def region_growing(
     """Unwrap one echo in space, and the others by what the unwrapped ones predict of them.
 
     The prediction is the line through zero ``phi = TE sum(m^2 TE phi) / sum(m^2 TE^2)``; an echo
-    is moved to within half a turn of it. Voxels that are then off by more than a quarter turn are
-    unwrapped towards those around them. If that is so in many good voxels, a phase offset spoils
-    the proportion, and the difference from the line is unwrapped in space instead, which is right
-    with any offset smooth enough. Reference: Dymerska et al. 2021; here a maximum spanning tree
-    takes the place of growth from a seed.
+    is moved to within half a turn of it, and voxels that are nearly that far off are unwrapped
+    towards those around them. If many good voxels are off by more than a quarter turn, a phase
+    offset spoils the proportion; the difference from the line is then unwrapped in space, which is
+    right with any offset smooth enough. Reference: Dymerska et al. 2021; here a maximum spanning
+    tree takes the place of growth from a seed.
     """
     box = EchoBox(acquisition)
     yield Step(0.0, "grading the phase")
     template = _template(box, parameters.template)
     quality = yield from steps(_quality(box, template), "grading the phase", 0.0, 0.1)
-    trusted = sample(quality >= TRUSTED)
-    if not trusted.size:  # nothing but noise
-        trusted = sample(box.inside)
-    done, share = 0.1, 0.9 / box.count
     notes = [
         f"{box.name(template).capitalize()} was unwrapped by its neighbours, its median brought "
         "closest to zero.",
         *MaskParts.of(box.inside).note(),
     ]
-    growth = _in_space(box, template)
-    message = f"unwrapping {box.name(template)}"
-    unwrapped = yield from steps(growth, message, done, done + share)
-    if Quantity.OFFSET in acquisition:
-        notes += _lift(box, template, unwrapped, trusted)
-    following = _Following(box, trusted, parameters.others)
-    following.add(template, unwrapped)
-    for echo in [*reversed(range(template)), *range(template + 1, box.count)]:
-        done += share
-        work = following.unwrap(echo)
+    following = _Following(box, quality, parameters.others)
+    order = [*reversed(range(template + 1)), *range(template + 1, box.count)]
+    for done, echo in enumerate(order):
         message = f"unwrapping {box.name(echo)}"
-        unwrapped = yield from steps(work, message, done, done + share)
+        low, high = (0.1 + 0.9 * n / box.count for n in (done, done + 1))
+        yield Step(low, message)
+        work = following.unwrap(echo) if done else _in_space(box, template)
+        unwrapped = yield from steps(work, message, low, high)
+        if not done and Quantity.OFFSET in acquisition:
+            notes += _lift(box, template, unwrapped, following.trusted)
+        yield Step(high, message)
         following.add(echo, unwrapped)
     return box.maps([*notes, *following.notes()], quality)
 
@@ -193,10 +188,12 @@ def _missing_turns(difference: FloatArray, ratio: float) -> int:
 class _Following:
     """Unwraps echoes by the line through zero that the echoes before them define in every voxel."""
 
-    def __init__(self, box: EchoBox, trusted: Voxels, how: str) -> None:
+    def __init__(self, box: EchoBox, quality: FloatArray, how: str) -> None:
         self._box = box
-        self._trusted = trusted
         self._how = how
+        self.trusted = sample(quality >= TRUSTED)
+        if not self.trusted.size:  # nothing but noise
+            self.trusted = sample(box.inside)
         self._products, self._squares = (np.zeros(box.inside.shape, np.float32) for _ in range(2))
         self._strayed: dict[int, float] = {}
         self._offset: dict[int, float] = {}
@@ -206,8 +203,9 @@ class _Following:
         magnitude = self._box.magnitude(echo)
         weight = np.ones_like(unwrapped) if magnitude is None else np.square(magnitude)
         weight *= np.float32(self._box.times[echo])
-        self._products += weight * unwrapped
-        self._squares += weight * np.float32(self._box.times[echo])
+        self._squares += np.float32(self._box.times[echo]) * weight
+        weight *= unwrapped
+        self._products += weight
         self._box.keep(echo, unwrapped)
 
     def unwrap(self, echo: int) -> Generator[float, None, FloatArray]:
@@ -218,7 +216,7 @@ class _Following:
         yield 0.0
         difference = folded(phase - predicted)
         yield 0.0
-        share = float(np.mean(np.abs(difference.ravel()[self._trusted]) > QUARTER))
+        share = float(np.mean(np.abs(difference.ravel()[self.trusted]) > QUARTER))
         settled = None
         if self._how == "proportional" or (self._how == "auto" and share <= STRAYING):
             settled = inside & (np.abs(difference) <= UNSETTLED)

@@ -64,7 +64,7 @@ def reliability(acquisition: Acquisition, parameters: Reliability, device: torch
         phase[box.inside] = values
         box.keep(echo, phase)
     notes = (
-        "Each echo was unwrapped by itself, its turns as a whole brought closest to proportion with "
+        "Each echo was unwrapped by itself, its turns brought closest to proportion with "
         "the echo before.",
         *parts.note(),
     )
