@@ -222,3 +222,23 @@ def test_phase_with_gaps_is_filled_with_a_note(shared_data, tools):
     made = tools.loaded([file], Corrections(echo_times=(0.004, 0.008), field_strength=3.0))
     assert told(made, "640 voxels of the phase were no numbers")
     assert np.isfinite(made[Quantity.PHASE]).all()
+
+
+def test_nifti_files_go_before_dicom_in_one_folder(tmp_path, head, tools):
+    head.dicom(tmp_path)
+    (tmp_path / "._6_gre_e1_ph.nii").write_bytes(b"what some systems leave behind")
+    tools.image(tmp_path / "mask.nii", head.mask.astype(np.uint8), head.affine)
+    assert is_the_head(tools.loaded(tmp_path), head, STEP / 2 + 1e-3)
+    with tools.opened(head.nifti(tmp_path)) as source:
+        assert source.notes[0].startswith("The DICOM files in")
+        assert {p.path.suffix for p in source.measurements[0].parts} == {".nii"}
+        assert len(source.measurements[0].parts) == 6
+
+
+def test_the_same_names_in_two_folders_are_two_measurements(tmp_path, head, tools):
+    head.nifti(tmp_path / "a")
+    head.nifti(tmp_path / "b")
+    with tools.opened(tmp_path) as source:
+        assert [found.name for found in source.measurements] == ["5_gre", "5_gre_2"]
+        folders = [{p.path.parent.name for p in found.parts} for found in source.measurements]
+        assert folders == [{"a"}, {"b"}]

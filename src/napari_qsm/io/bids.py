@@ -6,7 +6,7 @@ Only what names and sidecars say is used; no index of the data set is built.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,16 @@ def is_bids(path: Path) -> bool:
     return "sub" in known and bool(suffix) and path.name.startswith("sub-")
 
 
-def images(folder: Path) -> Iterator[Path]:
-    """Return the images below a folder that may be raw phase or belong to it, sorted."""
-    for path in sorted(folder.rglob("sub-*.nii*")):
+def raw_images(images: Iterable[Path], folder: Path) -> list[Path]:
+    """Choose the images below a folder that may be raw phase or belong to it."""
+    chosen = []
+    for path in images:
         inside = set(path.relative_to(folder).parts[:-1])
         known, suffix = entities(bare_name(path))
         fits = "part" in known or suffix in _GRADIENT_ECHO or suffix in _FIELD_MAPS
-        if fits and not inside & _ASIDE and path.name.endswith((".nii", ".nii.gz")):
-            yield path
+        if fits and is_bids(path) and not inside & _ASIDE:
+            chosen.append(path)
+    return chosen
 
 
 def sidecar(image: Path) -> Sidecar:

@@ -7,6 +7,7 @@ converted to lies in a temporary folder, which goes when the `Source` is closed.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -28,6 +29,11 @@ from napari_qsm.process import Step
 __all__ = ["Corrections", "Measurement", "Source", "open_source"]
 
 _NIFTI = (".nii", ".nii.gz")
+
+_NEVER_DICOM = (".json", ".txt", ".tsv", ".bval", ".bvec")
+
+_LOOKED_AT = 100
+"""Files of which the first bytes are read to see whether a folder holds DICOM."""
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 
@@ -123,19 +129,17 @@ def open_source(
         If nothing usable was found; one sentence that says what was.
     """
     chosen = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    signal = [Path(path) for path in magnitude]
     _refuse_unusable(chosen)
     if len(chosen) == 1 and chosen[0].is_dir():
-        folder = chosen[0]
-        if magnitude:
+        if signal:
             raise InputError(
-                f"{folder.name} is a folder, so its magnitude is found by itself; leave the "
+                f"{chosen[0].name} is a folder, so its magnitude is found by itself; leave the "
                 "magnitude files out, or choose the phase files."
             )
-        if any(True for _ in _images(folder)):
-            return (yield from _from_images(folder, mask))
-        return (yield from _from_dicom(folder, mask))
+        return (yield from _from_folder(chosen[0], mask))
     if any(path.name.lower().endswith(_NIFTI) for path in chosen):
-        return (yield from _from_files(chosen, magnitude, mask))
+        return (yield from _from_files(chosen, signal, mask))
     return (yield from _from_dicom(chosen, mask))
 
 
@@ -154,27 +158,44 @@ def _refuse_unusable(paths: Sequence[Path]) -> None:
         raise InputError(f"{other.name} is no NIfTI file, but others are; choose one kind.")
 
 
-def _images(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*.nii*") if path.name.lower().endswith(_NIFTI))
-
-
-def _from_images(folder: Path, mask: Path | None) -> Generator[Step, None, Source]:
-    """Find the measurements in a folder of NIfTI files."""
-    found = [p for p in sorted(_images(folder)) if mask is None or p.resolve() != mask.resolve()]
-    in_bids = any(bids.is_bids(path) for path in found)
-    wanted = list(bids.images(folder)) if in_bids else found
+def _from_folder(folder: Path, mask: Path | None) -> Generator[Step, None, Source]:
+    """Find the measurements in a folder: its NIfTI files go before its DICOM files."""
+    images, others = yield from _listed(folder)
+    images = [path for path in images if mask is None or path.resolve() != mask.resolve()]
+    in_bids = any(bids.is_bids(path) for path in images)
+    wanted = bids.raw_images(images, folder) if in_bids else images
     parts = []
-    for index, path in enumerate(wanted):
-        yield Step(index / len(wanted), f"Reading {path.name}")
+    for path in wanted:
+        yield Step(0.0, f"Reading {path.name}")
         parts.append(bids.read(path) if in_bids else read_part(path))
     if in_bids:
         named, rest = bids.group(parts)
     else:
         groups, rest = series.group(_without_equalised(parts))
         named = [(series.series_name(group), group) for group in groups]
+    there = any(dicom.is_dicom(path) for path in others[:_LOOKED_AT])
+    if not named and (there or not images):
+        return (yield from _from_dicom(folder, mask))
     if not named:
-        raise InputError(_no_phase(folder.name, found, parts))
-    return Source(series.measurements(named), _left_out(rest), mask)
+        raise InputError(_no_phase(folder.name, images, parts))
+    aside = (f"The DICOM files in {folder.name} were left aside, since it holds NIfTI files.",)
+    return Source(series.measurements(named), (*(aside if there else ()), *_left_out(rest)), mask)
+
+
+def _listed(folder: Path) -> Generator[Step, None, tuple[list[Path], list[Path]]]:
+    """List the NIfTI files in a folder and all in it, and the files that may be DICOM."""
+    images, others = [], []
+    for inside, _, names in os.walk(folder):
+        yield Step(0.0, f"Looking into {Path(inside).name}")
+        for name in names:
+            lowered = name.lower()
+            if name.startswith("."):  # what some systems leave beside every file
+                continue
+            if lowered.endswith(_NIFTI):
+                images.append(Path(inside, name))
+            elif not lowered.endswith(_NEVER_DICOM):
+                others.append(Path(inside, name))
+    return sorted(images), sorted(others)
 
 
 def _from_dicom(source: Path | Sequence[Path], mask: Path | None) -> Generator[Step, None, Source]:
@@ -197,18 +218,18 @@ def _from_dicom(source: Path | Sequence[Path], mask: Path | None) -> Generator[S
 
 def _without_equalised(parts: Iterable[Part]) -> list[Part]:
     """Leave out what dcm2niix interpolated where slices are missing, and mark its original."""
-    known = {part.path.name: part for part in parts}
-    for name in list(known):
-        if not (match := re.match(r"(.+)_(?:Eq|Tilt)_\d+(\.nii(?:\.gz)?)$", name)):
+    known = {part.path: part for part in parts}
+    for path in list(known):
+        if not (match := re.match(r"(.+)_(?:Eq|Tilt)_\d+(\.nii(?:\.gz)?)$", path.name)):
             continue
-        del known[name]
-        original = known.get(match.group(1) + match.group(2))
-        if original is not None:
+        del known[path]
+        original = path.with_name(match.group(1) + match.group(2))
+        if original in known:
             text = (
-                f"The slices of {bare_name(original.path)} do not lie at equal distances, so some "
-                "are missing; export all slices of the series."
+                f"The slices of {bare_name(original)} do not lie at equal distances, so some are "
+                "missing; export all slices of the series."
             )
-            known[original.path.name] = replace(original, problem=text)
+            known[original] = replace(known[original], problem=text)
     return list(known.values())
 
 
