@@ -141,6 +141,13 @@ def test_exchanged_phase_and_magnitude_are_refused():
     assert "mostly dark" in refusal(echoes(1000 * noisy**4))
 
 
+def test_small_negative_numbers_in_a_magnitude_are_set_to_zero():
+    ringing = SIGNAL - 0.07 * (SIGNAL < 0.1)
+    made = assemble_raw(echoes(PHASE), echoes(ringing))
+    assert made[Quantity.MAGNITUDE].min() == 0
+    assert told(made, "of the magnitude were negative; set to 0")
+
+
 def test_a_wrapped_phase_jumps_and_a_magnitude_does_not():
     noise = np.random.default_rng(0).uniform(-np.pi, np.pi, SHAPE)
     assert jumping_part(noise) == pytest.approx(0.25, abs=0.02)

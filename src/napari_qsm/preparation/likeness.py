@@ -39,7 +39,8 @@ def _refuse_pair(phase: NDArray[Any], magnitude: NDArray[Any]) -> None:
     if np.array_equal(phase, magnitude):
         raise InputError("Phase and magnitude hold the same numbers; choose two different files.")
     signal = magnitude[np.isfinite(magnitude) & (magnitude != 0)]
-    negative = float((signal < 0).mean()) if signal.size else 0.0
+    # Resampling leaves small negative numbers in a magnitude, a phase has large ones.
+    negative = float((signal < -0.1 * np.abs(signal).max()).mean()) if signal.size else 0.0
     restless, jumps = noisy_part(magnitude), jumping_part(magnitude)
     as_noise = restless > 0.003 and noisy_part(phase) < restless / 5
     as_wraps = jumps > 0.02 and jumping_part(phase) < jumps / 3 and _fills_its_range(magnitude)
