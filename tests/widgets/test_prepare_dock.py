@@ -76,6 +76,10 @@ def names(viewer):
     return [layer.name for layer in viewer.layers]
 
 
+def understood(reconstruct):
+    return reconstruct.workbench.understanding.acquisition is not None
+
+
 class FakeSource:
     """A source of toys, with what the importer promises."""
 
@@ -220,10 +224,10 @@ def test_prepare_makes_every_stage_a_layer_and_shows_the_field_in_its_mask(loade
         "magnitude",
         "phase",
         "phase · Toy offset",
-        "phase offset · Toy offset",
-        "unwrapped phase · Toy unwrap",
-        "total field · Toy field",
-        "R2* · Toy rate",
+        "phase offset",
+        "unwrapped phase",
+        "total field",
+        "R2*",
         "local field · Toy background",
         "mask · Toy mask",
         "mask · after Toy background",
@@ -250,7 +254,7 @@ def test_only_what_a_change_concerns_runs_again_and_no_layer_is_added(loaded, to
     prepare(loaded, qtbot)
     assert toys.LOG == ["toy_field", "toy_background"]
     assert list(viewer.layers) == before
-    field = "total field · Toy field"
+    field = "total field"
     assert np.allclose(viewer.layers[field].data, 2 * data[field])
 
 
@@ -311,7 +315,7 @@ def test_cancel_stops_at_once_and_gives_memory_back(loaded, toys, qtbot):
 def test_a_change_under_a_running_stage_starts_it_anew(loaded, toys, qtbot):
     loaded.preparation.set_parameter(Place.OFFSET, "pause", 0.1)
     click(loaded, qtbot)
-    qtbot.waitUntil(lambda: loaded.preparation.running is Place.OFFSET, timeout=10_000)
+    qtbot.waitUntil(lambda: "toy_offset" in toys.LOG, timeout=10_000)
     loaded.preparation.set_parameter(Place.OFFSET, "scale", 3.0)
     qtbot.waitUntil(lambda: not loaded.runner.running, timeout=10_000)
     assert toys.LOG.count("toy_offset") == 2
@@ -336,7 +340,7 @@ def test_the_eye_brings_a_layer_into_sight_and_back(loaded, viewer, qtbot):
     prepare(loaded, qtbot)
     row = loaded.rows[Place.FIELD]
     row.eye.click()
-    field = viewer.layers["total field · Toy field"]
+    field = viewer.layers["total field"]
     assert field.visible
     assert viewer.layers.selection.active is field
     assert not viewer.layers["local field · Toy background"].visible
@@ -344,9 +348,9 @@ def test_the_eye_brings_a_layer_into_sight_and_back(loaded, viewer, qtbot):
     row.eye.click()
     assert not field.visible
     row.eye.menu().aboutToShow.emit()
-    assert [a.text() for a in row.eye.menu().actions()] == ["total field · Toy field"]
+    assert [a.text() for a in row.eye.menu().actions()] == ["total field"]
     viewer.layers.remove(field)
-    assert not row.eye.isEnabled()
+    assert row.eye.isHidden()
 
 
 def test_another_measurement_takes_the_layers_of_the_last_one_away(loaded, toys, viewer, qtbot):
@@ -431,7 +435,7 @@ def test_the_field_flows_to_reconstruct_without_a_click(loaded, reconstruct, vie
     assert roles["field"].layer.name == "local field · Toy background"
     assert roles["mask"].layer.name == "mask · after Toy background"
     assert roles["magnitude"].layer.name == "magnitude"
-    qtbot.waitUntil(lambda: reconstruct.workbench.understanding.acquisition, timeout=10_000)
+    qtbot.waitUntil(lambda: understood(reconstruct), timeout=10_000)
     acquisition = reconstruct.workbench.understanding.acquisition
     assert [p.method for p in acquisition.history] == [
         loaded.preparation.recipe.choice(place).use for place in Place
@@ -443,13 +447,13 @@ def test_the_field_flows_to_reconstruct_without_a_click(loaded, reconstruct, vie
 
 def test_a_rerun_updates_what_reconstruct_holds(loaded, reconstruct, viewer, qtbot):
     prepare(loaded, qtbot)
-    qtbot.waitUntil(lambda: reconstruct.workbench.understanding.acquisition, timeout=10_000)
+    qtbot.waitUntil(lambda: understood(reconstruct), timeout=10_000)
     loaded.preparation.set_parameter(Place.BACKGROUND, "scale", 3.0)
     prepare(loaded, qtbot)
 
     def told():
         acquisition = reconstruct.workbench.understanding.acquisition
-        return acquisition and acquisition.history[-1].parameters["scale"] == 3.0
+        return bool(acquisition) and acquisition.history[-1].parameters["scale"] == 3.0
 
     qtbot.waitUntil(told, timeout=10_000)
     made = loaded.preparation.made[Place.BACKGROUND].maps[Quantity.LOCAL_FIELD]

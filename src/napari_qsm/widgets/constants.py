@@ -76,6 +76,7 @@ class DirectionEdit(QWidget):
             validator.setLocale(validator.locale().c())
             edit.setValidator(validator)
             edit.setToolTip(texts.B0_DIRECTION)
+            edit.setMinimumWidth(40)
             edit.editingFinished.connect(self._report)
             cells.addWidget(edit)
         reset = QToolButton()

@@ -18,7 +18,8 @@ class FindingsPanel(QLabel):
     Parameters
     ----------
     fold : bool
-        Whether notes, of which a scanner's files make many, are shown on a click only.
+        Whether notes after the first, of which a scanner's files make many, are shown on a click
+        only.
     """
 
     def __init__(self, *, fold: bool = False) -> None:
@@ -46,16 +47,13 @@ class FindingsPanel(QLabel):
     def _show(self) -> None:
         order = list(_MARKS)
         ordered = sorted(self._findings, key=lambda f: order.index(f.severity))
-        notes = sum(finding.severity == "note" for finding in ordered)
-        rows = [
-            _row(*_MARKS[finding.severity], escape(finding.text))
-            for finding in ordered
-            if finding.severity != "note" or not self._folded
-        ]
-        if self._fold and notes:
-            words = f"{notes} notes on how the files were read" if self._folded else "fewer notes"
+        graver = sum(finding.severity != "note" for finding in ordered)
+        told = ordered[: graver + 1] if self._folded else ordered
+        rows = [_row(*_MARKS[finding.severity], escape(finding.text)) for finding in told]
+        if self._fold and (more := len(ordered) - graver - 1) > 0:
+            words = f"{more} more on how it was read" if self._folded else "less"
             link = f"<a href='notes' style='color:#7aa7d8'>{words}</a>"
-            rows.append(_row(*_MARKS["note"], link))
+            rows.append(_row("", _MARKS["note"][1], link))
         self.setText(f"<table>{''.join(rows)}</table>")
 
 

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from napari.layers import Layer
 from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_qsm import devices
 from napari_qsm.acquisition import Acquisition, InputError
@@ -54,6 +63,9 @@ class PrepareWidget(QWidget):
         self.rows = {place: StageRow(place) for place in Place}
         self.run = RunPanel(texts.PREPARE, texts.PREPARE_DEVICE, preview=False)
         self.runner = StageRunner(self.preparation, self._device)
+        self.onward = QPushButton(texts.TO_RECONSTRUCT)
+        self.onward.setToolTip(texts.TO_RECONSTRUCT_TIP)
+        self.run.top.addWidget(self.onward)
         self.files = PrepareFiles(napari_viewer, self.preparation)
         self._found: tuple[Finding, ...] = ()
         self._reason = ""
@@ -82,6 +94,7 @@ class PrepareWidget(QWidget):
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 6)
         layout.addWidget(scroll, 1)
@@ -90,7 +103,7 @@ class PrepareWidget(QWidget):
         footer.addWidget(self.run)
         footer.addWidget(self.files)
         layout.addLayout(footer)
-        self.setMinimumWidth(400)
+        self.setMinimumWidth(430)
         self.setAcceptDrops(True)
 
     def _connect(self) -> None:
@@ -114,6 +127,7 @@ class PrepareWidget(QWidget):
         self.runner.ended.connect(self._ended)
         self.run.run_wanted.connect(self.start)
         self.run.cancel_wanted.connect(self.cancel)
+        self.onward.clicked.connect(self._go_on)
         self.files.failed.connect(self._failed)
         self.files.said.connect(self.run.show_outcome)
         for place, row in self.rows.items():
@@ -182,10 +196,12 @@ class PrepareWidget(QWidget):
         self.mask.choose()
         self._show_findings()
         self._show_ready(anew=True)
+        if any(finding.severity == "error" for finding in loaded.findings):
+            self.source.fold.setChecked(True)  # what is missing can be typed there
 
     def _show_findings(self) -> None:
         trouble = (Finding("error", self.mask.trouble),) if self.mask.trouble else ()
-        empty = "Nothing suspicious found." if self.preparation.measured else texts.DROP
+        empty = "Nothing suspicious found." if self.preparation.measured else texts.NOTHING_OPEN
         self.findings.show_findings((*trouble, *self._found), empty=empty)
         self._show_ready()
 
@@ -218,9 +234,11 @@ class PrepareWidget(QWidget):
             row.show_standing(bench.standing(place))
         self._show_ready()
         self.files.show_ready()
+        self.onward.setEnabled(bench.complete and hasattr(self._viewer, "window"))
 
     def _show_ready(self, *, anew: bool = False) -> None:
-        reason = self.mask.trouble or self.preparation.reason_not_to_run()
+        errors = [finding.text for finding in self._found if finding.severity == "error"]
+        reason = self.mask.trouble or "".join(errors[:1]) or self.preparation.reason_not_to_run()
         if (anew or reason != self._reason) and not self.reader.job:
             self._reason = reason
             self.run.show_ready(reason)
@@ -237,7 +255,7 @@ class PrepareWidget(QWidget):
 
     def start(self) -> None:
         """Bring everything up to date that is not."""
-        if not self.reader.job and not self.mask.trouble:
+        if self.run.button.isEnabled() and not self.reader.job:
             self.runner.start()
 
     def cancel(self) -> None:
@@ -257,6 +275,11 @@ class PrepareWidget(QWidget):
             text = text or texts.PREPARED.format(duration(seconds))
         if text:
             self.run.show_outcome(text)
+
+    def _go_on(self) -> None:
+        from napari_qsm.widgets.window import RECONSTRUCT, to_front
+
+        to_front(self._viewer, RECONSTRUCT)
 
     def _failed(self, text: str) -> None:
         self.run.show_outcome(text)

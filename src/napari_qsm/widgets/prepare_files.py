@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QMenu,
     QPushButton,
-    QToolButton,
     QWidget,
 )
 
@@ -49,10 +48,7 @@ class PrepareFiles(QWidget):
         super().__init__()
         self._viewer, self._preparation = viewer, preparation
         self.name = ""
-        self.load_button = QToolButton()
-        self.load_button.setText(texts.LOAD_PRESET)
-        self.load_button.setToolTip(texts.LOAD_PRESET_TIP)
-        self.load_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.load_button = self._button(texts.LOAD_PRESET, texts.LOAD_PRESET_TIP)
         self.load_button.setMenu(self._menu())
         self.save_button = self._button(texts.SAVE_PRESET, texts.SAVE_PRESET_TIP)
         self.save_button.clicked.connect(self._ask_and_save_preset)

@@ -64,7 +64,7 @@ class RunPanel(QWidget):
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._running = False
 
-        top = QHBoxLayout()
+        self.top = top = QHBoxLayout()
         top.addWidget(QLabel("Device"))
         top.addWidget(self.device)
         top.addStretch(1)

@@ -48,6 +48,7 @@ class CorrectionsForm(QWidget):
         self.flip.setToolTip(texts.FLIP_PHASE_TIP)
         self.scale = QComboBox()
         self.scale.setToolTip(texts.PHASE_SCALE)
+        self.scale.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         for key, words in texts.PHASE_SCALES.items():
             self.scale.addItem(words, key)
         times = QHBoxLayout()
@@ -227,9 +228,8 @@ class SourcePanel(QWidget):
         grid = acquisition.grid
         size = "×".join(f"{v:.3g}" for v in grid.voxel_size)
         shape = "×".join(map(str, grid.shape))
-        found = self.chosen
-        said = found.summary.rstrip(".") if found else self._said
-        self.summary.setText(f"{said} · {shape}, {size} mm, stored {stored_codes(grid)}")
+        said = self.chosen.summary.rstrip(".") if self.chosen else f"{self._said}, {shape}"
+        self.summary.setText(f"{said}, {size} mm, stored {stored_codes(grid)}")
 
     def _unfold(self, on: bool) -> None:
         self.fold.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)

@@ -129,6 +129,7 @@ class StageLayers(QObject):
         if ECHO_AXIS in dims.axis_labels:
             dims.set_point(dims.axis_labels.index(ECHO_AXIS), 0)
         self._viewer.fit_to_view()
+        self._viewer.layers.selection.active = layer
 
     def _useful(self, key: Key) -> bool:
         place, quantity = key

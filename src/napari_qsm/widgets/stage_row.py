@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from napari.layers import Layer
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -21,6 +21,7 @@ from napari_qsm.pipeline import NONE
 from napari_qsm.preparation.registry import Place, Stage, stages
 from napari_qsm.process import Parameters
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.icons import eye_icon
 from napari_qsm.widgets.parameters import ParameterForm
 from napari_qsm.workbench.standing import Standing, State
 
@@ -58,16 +59,15 @@ class StageRow(QWidget):
         self.mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.title = QLabel(place.label)
         self.title.setToolTip(f"<p>{place.help}</p>")
-        self.title.setFixedWidth(self.title.fontMetrics().horizontalAdvance("Background remova"))
         self.combo = self._stage_combo()
         self.seconds = QLabel()
         self.seconds.setStyleSheet("color: gray")
         self.seconds.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self.seconds.setFixedWidth(self.seconds.fontMetrics().horizontalAdvance("00 min"))
         self.eye = self._eye_button()
         self.fold = QToolButton()
         self.fold.setArrowType(Qt.ArrowType.RightArrow)
         self.fold.setCheckable(True)
+        self.fold.setFixedWidth(16)
         self.fold.setToolTip(texts.UNFOLD)
         self.fold.toggled.connect(self._unfold)
         self.said = QLabel()
@@ -81,6 +81,7 @@ class StageRow(QWidget):
         self._standing = Standing(State.NOT_RUN)
         self._layers: list[Layer] = []
         self._lay_out()
+        self._align()
 
     def _stage_combo(self) -> QComboBox:
         combo = QComboBox()
@@ -96,9 +97,15 @@ class StageRow(QWidget):
 
     def _eye_button(self) -> QToolButton:
         eye = QToolButton()
-        eye.setText("Show")
+        eye.setIcon(eye_icon())
+        eye.setIconSize(QSize(18, 18))
+        eye.setFixedSize(38, 22)
+        eye.setStyleSheet("QToolButton { padding: 0px 14px 0px 1px; }")
+        policy = eye.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        eye.setSizePolicy(policy)
         eye.setCheckable(True)
-        eye.setEnabled(False)
+        eye.hide()
         eye.setToolTip(texts.SHOW_LAYER)
         eye.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
         menu = QMenu(eye)
@@ -109,7 +116,7 @@ class StageRow(QWidget):
 
     def _lay_out(self) -> None:
         line = QHBoxLayout()
-        line.setSpacing(5)
+        line.setSpacing(4)
         line.addWidget(self.mark)
         line.addWidget(self.title)
         line.addWidget(self.combo, 1)
@@ -121,6 +128,21 @@ class StageRow(QWidget):
         self._column.setSpacing(2)
         self._column.addLayout(line)
         self._column.addWidget(self.said)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Keep the columns of all rows in line, whatever font the theme brings."""
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._align()
+        super().changeEvent(event)
+
+    def _align(self) -> None:
+        for label, words in (
+            (self.title, [place.label for place in Place]),
+            (self.seconds, ["00 s "]),
+        ):
+            label.ensurePolished()
+            letters = label.fontMetrics()
+            label.setFixedWidth(max(letters.horizontalAdvance(text) for text in words) + 4)
 
     # -- choices ----------------------------------------------------------------------------
 
@@ -209,7 +231,7 @@ class StageRow(QWidget):
 
     def show_layers(self, layers: list[Layer], *, main: Layer | None) -> None:
         """Offer the layers of this place; `main` is what the button itself shows and hides."""
-        self.eye.setEnabled(bool(layers))
+        self.eye.setVisible(bool(layers))
         self.eye.setChecked(main is not None and main.visible)
         self._layers = layers
 

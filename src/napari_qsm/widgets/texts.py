@@ -44,6 +44,7 @@ OPEN_FILES_TIP = "Phase and magnitude as NIfTI: one file of all echoes, or one f
 DIGITAL_HEAD = "Digital head"
 DIGITAL_HEAD_TIP = "A simulated raw measurement of a head with a haemorrhage, 4 echoes, at 2 mm."
 DROP = "Open or drop a folder or files with the phase of a gradient-echo measurement."
+NOTHING_OPEN = "Nothing is opened yet."
 MEASUREMENT = "Which of the measurements that were found is prepared."
 SEVERAL = "{} measurements were found: choose one"
 CORRECTIONS = "Corrections"
@@ -56,9 +57,9 @@ FLIP_PHASE_TIP = (
 )
 PHASE_SCALE = "How stored numbers become a phase in rad."
 PHASE_SCALES = {
-    "auto": "phase scale: as it looks",
-    "rad": "phase scale: stored in rad",
-    "range": "phase scale: a turn over its range",
+    "auto": "scale as it looks",
+    "rad": "stored in rad",
+    "range": "a turn over its range",
 }
 OWN_MASK = "A mask of your own goes first, untouched. Paint on it and what follows is out of date."
 OWN_MASK_NONE = "made by the stage below"

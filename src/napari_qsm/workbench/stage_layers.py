@@ -19,6 +19,9 @@ PREPARED = "prepared"
 
 _RAW = (Quantity.MAGNITUDE, Quantity.PHASE)
 
+_ALONE = (Quantity.QUALITY, Quantity.FIELD_NOISE)
+"""What only one stage of a chain makes."""
+
 
 def measured_layers(acquisition: Acquisition) -> dict[Quantity, LayerData]:
     """Return the layers that show a raw measurement, echoes on a slider; work for a thread."""
@@ -73,9 +76,16 @@ def made_layers(stage: Stage[Any], maps: Maps) -> dict[Quantity, LayerData]:
 
 
 def _name(quantity: Quantity, stage: Stage[Any]) -> str:
-    """Say which stage made a map; every erosion of the mask has its own layer and name."""
-    after = quantity is Quantity.MASK and stage.place is not Place.MASK
-    return f"{quantity.label} · {'after ' if after else ''}{stage.label}"
+    """Name a map, and the stage that made it where others may make the same.
+
+    Every erosion of the mask has its own layer and name.
+    """
+    if quantity is Quantity.MASK and stage.place is not Place.MASK:
+        return f"{quantity.label} · after {stage.label}"
+    own = stage.place is not None and quantity is stage.place.gives
+    if quantity in _ALONE or (own and quantity not in (Quantity.MASK, Quantity.LOCAL_FIELD)):
+        return quantity.label
+    return f"{quantity.label} · {stage.label}"
 
 
 def mark(layer: Layer, **entries: Any) -> None:
