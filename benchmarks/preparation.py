@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.tables import markdown
+from napari_qsm import process
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity
 from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.physics.units import radians_per_ppm
-from napari_qsm.pipeline import NONE, Recipe, plan, reconstruct
+from napari_qsm.pipeline import GIVEN_MASK, NONE, Recipe, plan, reconstruct
 from napari_qsm.preparation.registry import Place, Stage, stages
 from napari_qsm.process import Step
 from napari_qsm.training.raw_head import RawPhantom, sample_raw_head
@@ -28,6 +30,12 @@ T = TypeVar("T")
 Mask = NDArray[np.bool_]
 
 CASES = ("healthy", "haemorrhage")
+RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
+"""Multiples of the shipped radius of the balls of a background removal."""
+
+DEEP_MM = 12.0
+"""Depth in the brain that every background removal reaches."""
+
 ENOUGH_SIGNAL = 5.0
 """Signal over the noise of one channel from which on a phase can be asked to be right."""
 
@@ -90,9 +98,22 @@ class Case:
         return self.raw.acquisition.with_volumes({Quantity.MASK: self.mask})
 
     @cached_property
+    def exact(self) -> Acquisition:
+        """What was scanned, with the true mask and the true total field."""
+        field = self.raw.truth[Quantity.TOTAL_FIELD]
+        return self.measured.with_volumes({Quantity.TOTAL_FIELD: field})
+
+    @cached_property
+    def deep(self) -> Mask:
+        """The brain far from its border."""
+        size = self.raw.acquisition.grid.voxel_size
+        inner: Mask = ndimage.distance_transform_edt(self.mask, sampling=size) > DEEP_MM
+        return inner
+
+    @cached_property
     def before(self) -> dict[Place, Acquisition]:
         """What the shipped chain hands to each place; the mask is the true one."""
-        recipe = Recipe().with_choice(Place.MASK, "given")
+        recipe = Recipe().with_choice(Place.MASK, GIVEN_MASK)
         handed, acquisition = {Place.MASK: self.raw.acquisition}, self.measured
         places = list(Place)
         for stage, _, after in run_from(Place.OFFSET, self.measured, recipe):
@@ -202,9 +223,9 @@ def background_table(case: Case) -> str:
     """Local field from the true field and from the chain's, in each method's mask and in all's."""
     truth = case.raw.truth[Quantity.LOCAL_FIELD]
     chain = case.before[Place.BACKGROUND]
-    exact = case.measured.with_volumes({Quantity.TOTAL_FIELD: case.raw.truth[Quantity.TOTAL_FIELD]})
     runs = {
-        stage: (done, run(stage(chain)).made) for stage, done in case.of(Place.BACKGROUND, exact)
+        stage: (done, run(stage(chain)).made)
+        for stage, done in case.of(Place.BACKGROUND, case.exact)
     }
     everywhere = case.mask.copy()
     for done, maps in runs.values():
@@ -232,42 +253,80 @@ def background_table(case: Case) -> str:
     return markdown(f"Background removal, {case.name}", head, rows)
 
 
+def radius_table(case: Case) -> str:
+    """Say what larger and smaller balls do to the local field from the true field."""
+    truth = case.raw.truth[Quantity.LOCAL_FIELD]
+    rows = []
+    for stage in stages(Place.BACKGROUND).values():
+        for name, value in _radii(stage):
+            made = run(stage(case.exact, stage.with_settings({name: value}))).made
+            own = _reliable(made, case.mask)
+            errors = (
+                nrmse(made[Quantity.LOCAL_FIELD], truth, where) for where in (own, own & case.deep)
+            )
+            kept = 100 * np.count_nonzero(own) / np.count_nonzero(case.mask)
+            rows.append((stage.label, f"{name} {value:g} mm", *_figures(kept, *errors)))
+    head = ("stage", "setting", "kept, %", "NRMSE there, %", f"deeper than {DEEP_MM:g} mm, %")
+    return markdown(f"Background removal with other balls, {case.name}", head, rows)
+
+
+def _radii(stage: Stage[Any]) -> Iterator[tuple[str, float]]:
+    """Name and values of the radius of a stage's largest balls, around the shipped one."""
+    named = [n for n in stage.parameters.model_fields if "radius" in n and "smallest" not in n]
+    for name in named:
+        number = process.number(stage.parameters.model_fields[name])
+        assert number is not None
+        for factor in RADII:
+            yield name, float(np.clip(number.typical * factor, number.low, number.high))
+
+
 def chain_table(case: Case) -> str:
     """From wrapped phase to susceptibility: the shipped recipe, and with one stage exchanged."""
-    shipped = Recipe()
-    rows = [_chain_row(case, "as shipped", Place.MASK, shipped)]
-    for place in Place:
-        others = [key for key in stages(place) if key != shipped.choice(place).use]
+    recipe = Recipe()
+    handed, spent, acquisition = {}, {}, case.raw.acquisition
+    seconds = 0.0
+    for stage, done, after in run_from(Place.MASK, acquisition, recipe):
+        assert stage.place is not None
+        handed[stage.place], spent[stage.place] = acquisition, seconds
+        acquisition, seconds = after, seconds + done.seconds
+    rows = [_chain_row(case, "as shipped", acquisition, recipe, seconds)]
+    for place, given in handed.items():
+        others = [key for key in stages(place) if key != recipe.choice(place).use]
         if place is Place.RELAXATION:
             continue
         for key in [*others, NONE] if place.optional else others:
-            rows.append(_chain_row(case, f"{place.label}: {key}", place, shipped, key))
+            start = case.measured if key == GIVEN_MASK else given
+            rows.append(_exchanged(case, place, key, start, spent[place]))
     head = ("chain", "kept, %", "local field, %", "susceptibility, %", "seconds")
     return markdown(f"Whole chain, NRMSE, {case.name}", head, rows)
 
 
-def _chain_row(
-    case: Case, name: str, place: Place, recipe: Recipe, key: str | None = None
+def _exchanged(
+    case: Case, place: Place, key: str, given: Acquisition, seconds: float
 ) -> tuple[str, ...]:
-    """Run a chain with `key` at `place`; places before it are as shipped."""
-    chosen = recipe if key is None else recipe.with_choice(place, key)
-    given = case.measured if key == "given" else case.raw.acquisition
-    began = time.perf_counter()
+    """Run the shipped chain on from `place` with `key` there; it took `seconds` to get there."""
+    recipe, name = Recipe().with_choice(place, key), f"{place.label}: {key}"
     try:
-        for _, _, acquisition in run_from(Place.MASK, given, chosen):
-            given = acquisition
-        chi = run(reconstruct(given, chosen)).made[Quantity.CHI]
+        for _, done, after in run_from(place, given, recipe):
+            given, seconds = after, seconds + done.seconds
     except InputError as error:
         return name, "", "", str(error), ""
-    seconds = time.perf_counter() - began
-    where = given.mask & case.mask
+    return _chain_row(case, name, given, recipe, seconds)
+
+
+def _chain_row(
+    case: Case, name: str, prepared: Acquisition, recipe: Recipe, seconds: float
+) -> tuple[str, ...]:
+    """Invert a prepared acquisition, and score field and susceptibility where both are known."""
+    done = run(reconstruct(prepared, recipe))
+    where = prepared.mask & case.mask
     kept = 100 * np.count_nonzero(where) / np.count_nonzero(case.mask)
     truth = case.raw.truth
     errors = (
-        nrmse(given[Quantity.LOCAL_FIELD], truth[Quantity.LOCAL_FIELD], where),
-        nrmse(chi, truth[Quantity.CHI], where),
+        nrmse(prepared[Quantity.LOCAL_FIELD], truth[Quantity.LOCAL_FIELD], where),
+        nrmse(done.made[Quantity.CHI], truth[Quantity.CHI], where),
     )
-    return name, *_figures(kept, *errors), f"{seconds:.0f}"
+    return name, *_figures(kept, *errors), f"{seconds + done.seconds:.0f}"
 
 
 def preparation_tables(voxel_size: float) -> Iterator[str]:
@@ -281,6 +340,7 @@ def preparation_tables(voxel_size: float) -> Iterator[str]:
             field_table,
             relaxation_table,
             background_table,
+            radius_table,
             chain_table,
         ):
             yield table(case)
