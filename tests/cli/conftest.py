@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -98,6 +99,14 @@ def tree(good):
         return found.hexdigest()
 
     return digest
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    folder = Path(__file__).parents[3] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the development data are not at {folder}")
+    return folder
 
 
 # -- raw data: three echoes of a subject as BIDS has them, and toys at every place -------------

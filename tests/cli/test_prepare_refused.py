@@ -1,9 +1,12 @@
 """What is wrong is said in one sentence before any work, and nothing is left behind."""
 
+import builtins
 import os
+import signal
 
 import pytest
 
+from napari_qsm.cli.application import load_torch
 from napari_qsm.preparation.registry import Place, stage, unregister
 from napari_qsm.process import Parameters, Step
 
@@ -137,3 +140,20 @@ def test_a_failure_or_ctrl_c_leaves_nothing(
     assert result.stderr.count("\n") == 1
     assert closed == [True]
     assert below() == before
+
+
+def test_ctrl_c_waits_for_the_import_of_torch(monkeypatch):
+    importing, done = builtins.__import__, []
+
+    def interrupted(name, *more):
+        if name == "torch":
+            signal.raise_signal(signal.SIGINT)
+            done.append(True)
+        return importing(name, *more)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_torch()
+    assert done == [True]
+    assert signal.getsignal(signal.SIGINT) is before

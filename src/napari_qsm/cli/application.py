@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -67,6 +68,21 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of ``napari-qsm``."""
     app()
+
+
+def load_torch() -> None:
+    """Import torch, the slowest of all imports, and let Ctrl-C wait for the end of it.
+
+    In the middle of it, an interrupt would abort the process instead of ending it in a sentence.
+    """
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        import torch  # noqa: F401
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _show_version(wanted: bool) -> None:

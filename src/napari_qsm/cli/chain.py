@@ -12,7 +12,7 @@ import typer
 
 from napari_qsm.acquisition import Acquisition, InputError, Maps
 from napari_qsm.cli import options
-from napari_qsm.cli.application import app
+from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def run(
 
 
 def _perform(wanted: Wanted, *, inverting: bool) -> None:
+    load_torch()
     from napari_qsm import devices, listing, pipeline
     from napari_qsm.io import derivatives
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_qsm.cli import options
-from napari_qsm.cli.application import app
+from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
 
 
@@ -33,6 +33,7 @@ def reconstruct(
     """Compute susceptibility from the local field FIELD and write the maps to a folder."""
     stated = options.settings(settings)
     chosen_unit, direction = options.unit(unit), options.direction(b0_dir)
+    load_torch()
     from napari_qsm import devices
     from napari_qsm.io.nifti import read_volume, targets_of, write_maps
     from napari_qsm.methods.registry import find

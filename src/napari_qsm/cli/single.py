@@ -9,7 +9,7 @@ import typer
 
 from napari_qsm.acquisition import InputError, Quantity
 from napari_qsm.cli import options
-from napari_qsm.cli.application import app
+from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say
 
 
@@ -32,6 +32,7 @@ def stage(
     given = options.pairs("--input", inputs, "QUANTITY=FILE")
     stated, times = options.settings(settings), options.echo_times(te)
     direction = options.direction(b0_dir)
+    load_torch()
     from napari_qsm import devices
     from napari_qsm.io.nifti import targets_of, write_maps
     from napari_qsm.io.quantities import read_quantities
