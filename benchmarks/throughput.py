@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.memory import status
 from benchmarks.preparation import run_from
 from benchmarks.tables import markdown
@@ -51,7 +53,9 @@ def throughput(shape: Sequence[int], unwrap: str) -> str:
         assert stage.place is not None
         rows.append((stage.place.label, stage.key, done.seconds, done.silence))
         acquisition = made
-    return json.dumps({"stages": rows, "before": before, "peak": status("VmHWM")})
+    peak, voxel = status("VmHWM"), np.prod(acquisition.grid.voxel_size)
+    litres = 1e-6 * float(voxel) * np.count_nonzero(acquisition.mask)
+    return json.dumps({"stages": rows, "before": before, "peak": peak, "litres": litres})
 
 
 def throughput_table(shape: Sequence[int], threads: int) -> str:
@@ -76,5 +80,8 @@ def _table(size: str, unwrap: str, figures: dict[str, Any]) -> str:
     head = ("place", "stage", "seconds", "longest silence, ms")
     title = f"Preparation of {size}, {len(ECHO_TIMES)} echoes, with {unwrap}"
     before, peak = (figures[name] / 2**30 for name in ("before", "peak"))
-    memory = f"Peak memory {peak:.1f} GiB, {before:.1f} of them there before: the echoes."
+    memory = (
+        f"Peak memory {peak:.1f} GiB, {before:.1f} of them there before: the echoes. A local field "
+        f"in {figures['litres']:.2f} l."
+    )
     return f"{markdown(title, head, rows)}\n\n{memory}"
