@@ -7,16 +7,18 @@ from scipy import stats
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.physics.relaxation import arlo, exponential, log_linear, magnitude_mean
-from napari_qsm.preparation.registry import find
+from napari_qsm.preparation.relaxometry.arlo import arlo as arlo_stage
+from napari_qsm.preparation.relaxometry.loglinear import loglinear
+from napari_qsm.preparation.relaxometry.nonlinear import nonlinear
 from napari_qsm.preparation.signal_noise import background_noise, residual_noise
 
 TIMES = (0.004, 0.009, 0.014, 0.019, 0.024)
-KEYS = ("arlo", "loglinear", "nonlinear")
-every_fit = pytest.mark.parametrize("key", KEYS)
+STAGES = {stage.key: stage for stage in (arlo_stage, loglinear, nonlinear)}
+every_fit = pytest.mark.parametrize("key", STAGES)
 
 
 def run(key, acquisition, **settings):
-    stage = find(key)
+    stage = STAGES[key]
     running = stage(acquisition, stage.with_settings(settings))
     while True:
         try:

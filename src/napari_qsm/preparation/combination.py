@@ -24,6 +24,7 @@ from napari_qsm.preparation.voxels import (
     pieces,
     ppm_per_slope,
     sample,
+    steps,
 )
 from napari_qsm.process import Parameters, Step, Work
 
@@ -141,13 +142,13 @@ def _combined(acquisition: Acquisition, label: str, *, through_zero: bool) -> Wo
         offset.ravel()[voxels] = wrapped(start)
         gain.ravel()[voxels] = np.where(dark, 0, gains * scale)
         misfits.append(misfit[~dark].astype(np.float32))
-    yield Step(0.8, "estimating the noise")
     freedom = len(times) - (1 if through_zero else 2)
     shortest = times[0] if through_zero else np.diff(times).min()
-    noise, said = noise_map(
+    work = noise_map(
         field, gain, mask, np.concatenate(misfits), freedom if len(times) > 2 else 0,
         magnitude=magnitude, highest=UNKNOWN_PHASE / shortest * scale,
     )  # fmt: skip
+    noise, said = yield from steps(work, "estimating the noise", 0.8, 0.95)
     notes += magnitude_notes(acquisition)
     if len(times) == 1:
         notes.append("One echo cannot tell a phase offset from field; what there is stays in it.")
@@ -186,7 +187,7 @@ def _alignment(
 
 def _bright(acquisition: Acquisition) -> NDArray[np.intp]:
     """Return some voxels of the mask, none darker than half of them in the last echo."""
-    voxels = sample(acquisition.mask, 2 * SAMPLE)
+    voxels = sample(acquisition.mask, SAMPLE // 2)
     magnitude = magnitude_echoes(acquisition)
     if magnitude is None:
         return voxels

@@ -110,13 +110,13 @@ def complex_fit(acquisition: Acquisition, parameters: ComplexFit, device: torch.
             fit = yield from signal.fitted(None, 0, 0.0, 0.1)
             slope = yield from _unwrapped(fit.slope, gap, signal, 0.1, 0.45)
             fit = yield from signal.fitted(slope, parameters.iterations, 0.45, 0.85)
-    yield Step(0.85, "estimating the noise")
     field = np.multiply(fit.slope, np.float32(scale), out=fit.slope)
     gain = np.multiply(fit.gain, np.float32(scale), out=fit.gain)
     highest = UNKNOWN_PHASE / gap * scale
-    noise, said = noise_map(
+    work = noise_map(
         field, gain, mask, fit.misfit, len(times) - 2, magnitude=signal.magnitude, highest=highest
     )
+    noise, said = yield from steps(work, "estimating the noise", 0.85, 0.95)
     yield Step(0.95, "done")
     volumes = {
         Quantity.TOTAL_FIELD: field,

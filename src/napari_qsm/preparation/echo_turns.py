@@ -12,7 +12,7 @@ TURN = 2 * np.pi
 STRAIGHT = 0.2
 """Turns by which an echo may miss the line of the others and still count as on it."""
 
-_GUESSES = (0, 1, -1, 2, -2, 3, -3)
+_GUESSES: tuple[int, ...] = (0, 1, -1, 2, -2, 3, -3)
 
 
 @dataclass(frozen=True)

@@ -149,10 +149,7 @@ def _ramp(
                 "not measured here; choose monopolar."
             )
         return None, []
-    first = order[:3]
-    work = alternating_ramp(
-        phase[..., first], None if magnitude is None else magnitude[..., first], mask
-    )
+    work = alternating_ramp(phase, magnitude, mask, order)
     ramp = yield from steps(work, "comparing odd and even echoes", 0.0, 0.05)
     if bipolar:
         return ramp, [

@@ -60,7 +60,10 @@ def evenly_spaced(times: NDArray[np.float64]) -> bool:
 
 
 def alternating_ramp(
-    phase: FloatArray, magnitude: FloatArray | None, mask: NDArray[np.bool_]
+    phase: FloatArray,
+    magnitude: FloatArray | None,
+    mask: NDArray[np.bool_],
+    order: NDArray[np.intp],
 ) -> Generator[float, None, Ramp]:
     """Estimate how odd and even echoes differ, from the first three evenly spaced ones.
 
@@ -72,19 +75,19 @@ def alternating_ramp(
 
     Parameters
     ----------
-    phase, magnitude : (X, Y, Z, 3) arrays
-        The first three echoes in the order of time.
+    phase, magnitude : (X, Y, Z, E) arrays
+        Three echoes or more.
     mask : (X, Y, Z) array of bool
         Where to look.
+    order : (E,) array
+        Of the echoes in time.
     """
     pairs = np.zeros(3, dtype=np.complex128)
     last = max(1, mask.shape[0] - 1)
     for start in range(0, last, max(1, last // PLANES)):
         planes = slice(start, start + 2)
-        z = (
-            _second_difference(phase[planes], None if magnitude is None else magnitude[planes])
-            * mask[planes]
-        )
+        strength = None if magnitude is None else magnitude[planes]
+        z = _second_difference(phase[planes], strength, order) * mask[planes]
         for axis in range(3):
             after, before = (np.delete(z, end, axis) for end in (0, -1))
             pairs[axis] += np.vdot(before, after)
@@ -94,22 +97,23 @@ def alternating_ramp(
     centre = np.array([(side.start + side.stop - 1) / 2 for side in box])
     voxels = sample(mask)
     places = np.stack(np.unravel_index(voxels, mask.shape), axis=1) - centre
-    z = _second_difference(
-        at(phase, voxels).T, None if magnitude is None else at(magnitude, voxels).T
-    )
+    strength = None if magnitude is None else at(magnitude, voxels).T
+    z = _second_difference(at(phase, voxels).T, strength, order)
     constant = float(np.angle(np.sum(z * np.exp(-1j * (places @ slopes)))))
     lengths = np.array([side.stop - side.start - 1 for side in box])
-    return Ramp(
-        -constant / 4, _triple(-slopes / 4), _triple(centre), float(np.abs(slopes) @ lengths / 4)
-    )
+    span = float(np.abs(slopes) @ lengths / 4)
+    return Ramp(-constant / 4, _triple(-slopes / 4), _triple(centre), span)
 
 
 def _second_difference(
-    phase: NDArray[np.float32], magnitude: NDArray[np.float32] | None
+    phase: NDArray[np.float32], magnitude: NDArray[np.float32] | None, order: NDArray[np.intp]
 ) -> NDArray[np.complex64]:
-    """``exp(i (phi1 - 2 phi2 + phi3))``, weighted by the darkest of the echoes (last axis)."""
-    z = np.exp(1j * (phase[..., 0] - 2 * phase[..., 1] + phase[..., 2]))
-    return np.asarray(z if magnitude is None else z * magnitude.min(-1), dtype=np.complex64)
+    """``exp(i (phi1 - 2 phi2 + phi3))``, weighted by the darkest of the three (last axis)."""
+    first, second, third = (phase[..., echo] for echo in order[:3])
+    z = np.exp(1j * (first - 2 * second + third))
+    if magnitude is not None:
+        z *= magnitude[..., order[:3]].min(-1)
+    return np.asarray(z, dtype=np.complex64)
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

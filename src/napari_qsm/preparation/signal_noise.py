@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import gammaincinv
 
 from napari_qsm.acquisition import FloatArray
 from napari_qsm.preparation.noise import field_noise
-from napari_qsm.preparation.voxels import at, sample
+from napari_qsm.preparation.voxels import SAMPLE, at, sample
 from napari_qsm.surroundings import bounding_box
 
 CUT = 2.0
@@ -60,7 +61,7 @@ def noise_map(
     *,
     magnitude: FloatArray | None,
     highest: float,
-) -> tuple[FloatArray, tuple[str, ...]]:
+) -> Generator[float, None, tuple[FloatArray, tuple[str, ...]]]:
     """Make a noise map of what the fit says of each voxel and of one noise level of the signal.
 
     ``sigma_f = sigma gain``, at most that of a phase of which nothing is known.
@@ -89,16 +90,22 @@ def noise_map(
     """
     dark = mask & (gain == 0)
     lost = int(np.count_nonzero(dark))
-    typical = float(np.median(gain[mask & ~dark])) if misfit.size else 0.0
+    yield 0.1
+    some = gain.ravel()[sample(mask)]
+    typical = float(np.median(some[some > 0])) if some.any() else 0.0
+    yield 0.2
     air = None if freedom or magnitude is None else air_noise(magnitude, 0, mask)
+    yield 0.4
     if freedom:
-        sigma, source = residual_noise(misfit, freedom), "what the fit leaves over the echoes"
+        left = misfit[:: max(1, misfit.size // SAMPLE)]
+        sigma, source = residual_noise(left, freedom), "what the fit leaves over the echoes"
     elif air is not None:
         sigma, source = air, "the air around the mask"
     else:
-        box = bounding_box(mask)
-        sigma = field_noise(field[box], mask[box]) / typical if typical else 0.0
+        part = _middle(mask)
+        sigma = field_noise(field[part], mask[part]) / typical if typical else 0.0
         source = "the finest scale of the field, where anatomy counts as noise"
+    yield 0.8
     noise = np.minimum(np.multiply(gain, np.float32(sigma), out=gain), np.float32(highest))
     noise[dark] = highest
     notes = [
@@ -111,6 +118,14 @@ def noise_map(
             f"noise is that of an unknown phase, {highest:.2g} ppm."
         )
     return noise, tuple(notes)
+
+
+def _middle(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Return the box around a mask, less the planes on both ends that a median can do without."""
+    x, y, z = bounding_box(mask)
+    plane = (y.stop - y.start) * (z.stop - z.start)
+    surplus = max(0, x.stop - x.start - max(2, 4 * SAMPLE // plane)) // 2
+    return slice(x.start + surplus, x.stop - surplus), y, z
 
 
 def background_noise(around: FloatArray, bright: float) -> float | None:
