@@ -211,6 +211,7 @@ class _Following:
     def unwrap(self, echo: int) -> Generator[float, None, FloatArray]:
         """Unwrap the next echo."""
         inside, phase = self._box.inside, self._box.phase(echo)
+        yield 0.0
         predicted = np.float32(self._box.times[echo]) * self._products
         np.divide(predicted, self._squares, out=predicted, where=self._squares > 0)
         yield 0.0
@@ -226,7 +227,9 @@ class _Following:
         grown = yield from growing(
             difference, inside, magnitude=self._box.magnitude(echo), settled=settled
         )
-        grown += predicted - phase
+        predicted -= phase
+        grown += predicted
+        yield 1.0
         phase += TURN * np.rint(grown / TURN)
         phase *= inside
         return phase

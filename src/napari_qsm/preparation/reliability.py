@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -18,6 +19,10 @@ from napari_qsm.preparation.mask_parts import TURN, MaskParts
 from napari_qsm.preparation.registry import Place, stage
 from napari_qsm.preparation.voxels import steps
 from napari_qsm.process import Parameters, Step, Work
+
+SEED = 0 if tuple(int(n) for n in version("scikit-image").split(".")[:2]) > (0, 26) else None
+"""Makes a repetition give the same: up to 0.26 scikit-image starts its random numbers afresh only
+when given no seed (its issue 7964)."""
 
 VOXELS_PER_SECOND = 5e5
 """Of one core in 2026, for the fraction shown alone."""
@@ -90,7 +95,7 @@ def _unwrapped(phase: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:
     # It wants two voxels along each axis at least.
     widths = [(0, 1 if count == 1 else 0) for count in phase.shape]
     masked = np.ma.masked_array(np.pad(phase, widths), mask=~np.pad(inside, widths))
-    result = np.asarray(unwrap_phase(masked, rng=0))[tuple(slice(n) for n in phase.shape)]
+    result = np.asarray(unwrap_phase(masked, rng=SEED))[tuple(slice(n) for n in phase.shape)]
     turns = np.rint((result - phase) / TURN).astype(np.float32)
     turns[~inside] = 0
     turns *= TURN
