@@ -167,7 +167,9 @@ def test_a_phase_offset_that_is_left_is_said():
     measured, *_ = measure(noise=1.0)
     shifted = measured.with_volumes({Quantity.UNWRAPPED: measured[Quantity.UNWRAPPED] + 2.0})
     assert "remove the phase offset first" in notes(run(weighted, shifted))
-    assert "phase offset" not in notes(run(linear, shifted))
+    assert "offset" not in notes(run(linear, shifted))
+    again = shifted.with_volumes({Quantity.OFFSET: np.zeros(SHAPE)})
+    assert "what is left after the one taken off before" in notes(run(linear, again))
     one = measure(TIMES[:1])[0]
     assert "cannot tell a phase offset" in notes(run(weighted, one))
 

@@ -20,6 +20,7 @@ from napari_qsm.preparation.voxels import (
     at,
     by_time,
     magnitude_notes,
+    offset_notes,
     phase_weights,
     pieces,
     ppm_per_slope,
@@ -156,6 +157,7 @@ def _combined(acquisition: Acquisition, label: str, *, through_zero: bool) -> Wo
     volumes = {Quantity.TOTAL_FIELD: field, Quantity.FIELD_NOISE: noise}
     if not through_zero:
         volumes[Quantity.OFFSET] = offset
+        notes += offset_notes(acquisition)
     return Maps(acquisition.grid, volumes, Provenance(notes=(*notes, *said)))
 
 

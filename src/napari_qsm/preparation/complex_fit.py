@@ -21,6 +21,7 @@ from napari_qsm.preparation.voxels import (
     at,
     by_time,
     magnitude_notes,
+    offset_notes,
     phase_weights,
     pieces,
     ppm_per_slope,
@@ -123,7 +124,12 @@ def complex_fit(acquisition: Acquisition, parameters: ComplexFit, device: torch.
         Quantity.FIELD_NOISE: noise,
         Quantity.OFFSET: fit.offset,
     }
-    notes = (*_notes(gap, even, fit), *said, *magnitude_notes(acquisition))
+    notes = (
+        *_notes(gap, even, fit),
+        *said,
+        *magnitude_notes(acquisition),
+        *offset_notes(acquisition),
+    )
     return Maps(acquisition.grid, volumes, Provenance(notes=notes))
 
 

@@ -104,6 +104,13 @@ def magnitude_notes(acquisition: Acquisition) -> tuple[str, ...]:
     return ()
 
 
+def offset_notes(acquisition: Acquisition) -> tuple[str, ...]:
+    """Say what a fitted phase offset means where one was taken off before."""
+    if Quantity.OFFSET not in acquisition:
+        return ()
+    return ("The phase offset found here is what is left after the one taken off before.",)
+
+
 def phase_weights(magnitude: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return how much each echo's phase counts, and where there is no signal at all.
 
