@@ -164,7 +164,7 @@ def test_saved_maps_lie_on_the_grid_of_the_field_and_are_not_overwritten(
     click(dock, qtbot)
     finish(dock, qtbot)
     dock.save(tmp_path)
-    qtbot.waitUntil(lambda: len(list(tmp_path.glob("*.nii.gz"))) == 2, timeout=5000)
+    qtbot.waitUntil(lambda: len(list(tmp_path.glob("[!.]*"))) == 4, timeout=5000)  # sidecars, too
     volume = read_volume(next(tmp_path.glob("*Chimap.nii.gz")))
     assert np.array_equal(volume.grid.affine, grid.affine)
     assert volume.data.shape == grid.shape
@@ -238,3 +238,23 @@ def test_results_live_as_long_as_their_layers(dock, qtbot, viewer):
     qtbot.waitUntil(lambda: not WorkerBase._worker_set, timeout=5000)
     gc.collect()
     assert maps() is None
+
+
+def test_a_painted_region_becomes_the_zero_of_susceptibility(dock, qtbot, viewer):
+    field = next(x for x in viewer.layers if quantity_of(x) is Quantity.LOCAL_FIELD)
+    mask = next(x for x in viewer.layers if quantity_of(x) is Quantity.MASK)
+    painted = np.zeros(field.data.shape, np.uint8)
+    painted[: len(painted) // 2] = 1
+    region = viewer.add_labels(painted, name="region", scale=field.scale, translate=field.translate)
+    dock.inputs.zero.combo.setCurrentIndex(dock.inputs.zero.combo.findData("roi"))
+    assert dock.inputs.zero.maps["roi"].isVisibleTo(dock)
+    dock.inputs.zero.maps["roi"].choose(region)
+    qtbot.waitUntil(lambda: dock.workbench.inputs.zero_map is not None, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.workbench.reason_not_to_run(), timeout=5000)
+    choose(dock, "tkd")
+    click(dock, qtbot)
+    finish(dock, qtbot)
+    chi = next(x for x in viewer.layers if quantity_of(x) is Quantity.CHI)
+    inside = (painted > 0) & (np.asarray(mask.data) > 0)
+    assert abs(np.asarray(chi.data)[inside].mean()) < 1e-5
+    assert any("a region of the labels" in n for n in chi.metadata["qsm"]["notes"])

@@ -251,7 +251,12 @@ def referenced(
 
 def _with_reference(maps: Maps, made: Maps, shared: int) -> Maps:
     provenance = maps.provenance
-    notes = (*provenance.notes, *made.provenance.notes[shared:])
+    decided = made.provenance.notes[shared:]
+    if made.provenance.parameters.get("to") != NONE:  # the method's own reference is history
+        kept = [n for n in provenance.notes if not n.startswith("Susceptibility is relative to")]
+    else:
+        kept = list(provenance.notes)
+    notes = (*kept, *decided)
     parameters = {**provenance.parameters, REFERENCE: dict(made.provenance.parameters)}
     return replace(
         maps,

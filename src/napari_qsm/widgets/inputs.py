@@ -14,6 +14,7 @@ from napari_qsm.physics.units import FieldUnit
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.constants import UNKNOWN, DirectionEdit, NumberLine
 from napari_qsm.widgets.layer_choice import LayerChoice
+from napari_qsm.widgets.zero import ZeroChoice
 from napari_qsm.workbench.layers import volume_of
 from napari_qsm.workbench.placement import stored_codes
 from napari_qsm.workbench.session import Understanding, Workbench
@@ -49,6 +50,9 @@ class InputsPanel(QWidget):
         for key, choice in self.roles.items():
             layout.addRow(_ROLES[key][0], choice)
             choice.chosen.connect(self._choose_soon)
+        self.zero = ZeroChoice(viewer)
+        self.zero.chosen.connect(self._choose_soon)
+        layout.addRow("χ relative to", self.zero)
         self._add_constants(layout)
         # Several layers may come or go in one turn of the event loop; look once.
         self._soon = QTimer(self)
@@ -91,10 +95,12 @@ class InputsPanel(QWidget):
 
     def choose(self) -> None:
         """Tell the workbench what is chosen now."""
-        self._watch([c.layer for c in self.roles.values() if c.layer is not None])
+        layers = [self.zero.layer, *(choice.layer for choice in self.roles.values())]
+        self._watch([layer for layer in layers if layer is not None])
         field = self.roles["field"].layer
         try:
             volumes = {key: self._volume(choice.layer, field) for key, choice in self.roles.items()}
+            volumes["zero_map"] = self._volume(self.zero.layer, field)
         except InputError as error:
             self._workbench.reject(str(error))
             return
@@ -106,6 +112,7 @@ class InputsPanel(QWidget):
             field_strength=self.field_strength.value,
             echo_time=echo_time / 1000 if echo_time else None,
             b0_direction=self.direction.value,
+            zero=self.zero.key,
         )
 
     @staticmethod
@@ -139,5 +146,6 @@ class InputsPanel(QWidget):
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         self._watch([])
+        self.zero.disconnect_viewer()
         for choice in self.roles.values():
             choice.disconnect_viewer()

@@ -7,6 +7,17 @@ TITLE = "Quantitative susceptibility mapping"
 FIELD = "Local field: background removed, any unit (ppm, ppb, Hz, rad)."
 MASK = "Where chi is reconstructed. Without one, all voxels with a field count."
 MAGNITUDE = "Optional: tells methods that can use it how far to trust each voxel."
+ZERO = (
+    "What susceptibility is relative to: a constant makes no field, so somebody must choose. "
+    "The choice is recorded with every map."
+)
+ZEROS = {
+    "mask": "the mean of the mask",
+    "csf": "the ventricles' fluid (by R2*)",
+    "roi": "a region you painted",
+    "none": "whatever the method makes it",
+}
+ZERO_MAPS = {"csf": "The R2* map that tells fluid from tissue.", "roi": "Labels of the region."}
 REFERENCE = "Optional: a known chi map; every result then comes with its error."
 OPEN = "Open a NIfTI file"
 UNIT = "Unit of the field. 'from file' trusts the sidecar, and ppm where there is none."

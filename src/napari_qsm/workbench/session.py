@@ -17,6 +17,7 @@ from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity, Volu
 from napari_qsm.evaluation.metrics import error_map, nrmse
 from napari_qsm.methods.registry import Method, Parameters, Reconstruction, Step
 from napari_qsm.physics.units import FieldUnit
+from napari_qsm.pipeline import REFERENCE, Choice, referenced
 from napari_qsm.preparation.assemble import assemble
 from napari_qsm.preparation.checks import Finding, inspect
 from napari_qsm.process import spoken
@@ -37,6 +38,10 @@ class Inputs:
         Unit of the field if the user states it; None trusts the file.
     field_strength, echo_time, b0_direction : optional
         The user's corrections, in T, s and voxel axes; None keeps what the files say.
+    zero : str
+        What susceptibility is to be relative to, as the stage 'reference' knows it.
+    zero_map : Volume, optional
+        What that is found in: R2* in 1/s for ``"csf"``, labels for ``"roi"``.
     """
 
     field: Volume | None = None
@@ -47,6 +52,8 @@ class Inputs:
     field_strength: float | None = None
     echo_time: float | None = None
     b0_direction: tuple[float, float, float] | None = None
+    zero: str = "mask"
+    zero_map: Volume | None = None
 
     def acquisition(self) -> Acquisition:
         """Assemble the acquisition these choices describe.
@@ -246,6 +253,8 @@ def _reconstruct(
     yield Step(0.0, "Checking the input")
     acquisition = inputs.acquisition()
     maps: Maps = yield from method(acquisition, parameters, device)
+    if inputs.zero != "mask":  # that is what methods do by themselves
+        maps = yield from _rezeroed(maps, acquisition, inputs)
     extra: dict[Quantity, Any] = {}
     notes: tuple[str, ...] = ()
     if inputs.mask is None:  # the mask that was derived must be seen
@@ -259,3 +268,16 @@ def _reconstruct(
         notes = (f"NRMSE to '{inputs.reference.source}' is {error:.1f} % (means removed).",)
     provenance = replace(maps.provenance, notes=(*maps.provenance.notes, *notes))
     return replace(maps, volumes={**maps.volumes, **extra}, provenance=provenance)
+
+
+def _rezeroed(maps: Maps, acquisition: Acquisition, inputs: Inputs) -> Reconstruction:
+    """Give the maps the reference that was asked for, found in the map that was chosen for it."""
+    if inputs.zero_map is not None:
+        if mismatch := acquisition.grid.mismatch(inputs.zero_map.grid):
+            raise InputError(
+                f"The map of the reference region {mismatch}; choose one on the grid of the field."
+            )
+        quantity = Quantity.LABELS if inputs.zero == "roi" else Quantity.R2STAR
+        acquisition = acquisition.with_volumes({quantity: inputs.zero_map.data})
+    choice = Choice(REFERENCE, {"to": inputs.zero})
+    return (yield from referenced(maps, acquisition, choice))
