@@ -63,6 +63,7 @@ class RunPanel(QWidget):
         self.status.setMinimumHeight(self.status.fontMetrics().height() * 2)
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._running = False
+        self._outcome = ""
 
         self.top = top = QHBoxLayout()
         top.addWidget(QLabel("Device"))
@@ -87,15 +88,16 @@ class RunPanel(QWidget):
             self.run_wanted.emit()
 
     def show_ready(self, reason: str) -> None:
-        """Enable Run, or say why it is disabled."""
+        """Enable Run and say how the last run ended, or say why Run is disabled."""
         if not self._running:
             self.button.setEnabled(not reason)
             self.button.setToolTip(reason)
-            self.status.setText(reason)
+            self.status.setText(escape(reason) or self._outcome)
 
     def show_running(self, running: bool) -> None:
         """Turn Run into Cancel and back."""
         self._running = running
+        self._outcome = "" if running else self._outcome
         self.button.setEnabled(True)
         self.button.setText(texts.CANCEL if running else self._run)
         self.button.setToolTip("")
@@ -113,7 +115,8 @@ class RunPanel(QWidget):
         """Say how the job ended, and what the method wants to be known about its result."""
         told = escape(" ".join(notes))
         small = f" <small style='color:gray'>{told}</small>" if told else ""
-        self.status.setText(f"{escape(text)}{small}")
+        self._outcome = f"{escape(text)}{small}"
+        self.status.setText(self._outcome)
 
 
 def duration(seconds: float) -> str:
