@@ -184,6 +184,16 @@ def test_the_wait_for_a_cancel_is_short(key):
     assert longest < 0.3
 
 
+@pytest.mark.parametrize("key", ["region_growing", "laplacian", "reliability"])
+def test_without_a_mask_the_whole_volume_is_unwrapped_and_that_is_said(key):
+    field = 20 * x * y - 15 * z
+    volumes = {Quantity.PHASE: np.angle(np.exp(1j * field))}
+    maps, _ = run(Acquisition(Grid(SHAPE, np.eye(4)), volumes, 3.0, TIMES[:1]), key)
+    turns = (maps[Quantity.UNWRAPPED] - field) / (2 * np.pi)
+    assert np.abs(turns - np.rint(turns[0, 0, 0])).max() < 1e-3
+    assert any("no mask" in note for note in maps.provenance.notes)
+
+
 @pytest.mark.shared
 def test_a_measured_brain_has_no_jump_left_where_its_phase_is_good(shared_data):
     folder = shared_data / "romeo-3echo"

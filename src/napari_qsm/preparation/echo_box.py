@@ -34,6 +34,7 @@ class EchoBox:
         self._phase = echoes(acquisition, Quantity.PHASE)
         self._magnitude = magnitude_echoes(acquisition)
         self._order, self.times = by_time(acquisition.echo_times)
+        self._masked = Quantity.MASK in acquisition
         self._box = bounding_box(acquisition.mask)
         self.inside: NDArray[np.bool_] = np.ascontiguousarray(acquisition.mask[self._box])
         self._unwrapped = np.zeros(acquisition[Quantity.PHASE].shape, dtype=np.float32)
@@ -64,6 +65,8 @@ class EchoBox:
 
     def maps(self, notes: Sequence[str], quality: FloatArray | None = None) -> Maps:
         """Return all echoes that were kept, and a quality in the box, on the grid."""
+        if not self._masked:
+            notes = [*notes, "There was no mask, so noise outside the head was unwrapped, too."]
         volumes = {Quantity.UNWRAPPED: self._unwrapped}
         if quality is not None:
             volumes[Quantity.QUALITY] = np.zeros(self._grid.shape, dtype=np.float32)
