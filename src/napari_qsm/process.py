@@ -27,7 +27,7 @@ from napari_qsm.acquisition import (
     Maps,
     Provenance,
     Quantity,
-    fingerprint,
+    fingerprinting,
 )
 
 if TYPE_CHECKING:
@@ -226,7 +226,18 @@ class Process(Generic[P]):
         target = torch.device("cpu" if self.cpu_only else device)
         began = time.perf_counter()
         maps = yield from self.function(acquisition, chosen, target)
-        return self._signed(maps, acquisition, chosen, target, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        inputs: dict[str, str] = {}
+        for quantity in (q for q in (*self.needs, *self.uses) if q in acquisition):
+            hashing = fingerprinting(acquisition[quantity])
+            while quantity.key not in inputs:
+                try:
+                    next(hashing)
+                except StopIteration as done:
+                    inputs[quantity.key] = done.value
+                else:
+                    yield Step(1.0, f"{self.label}: recording how it was made")
+        return self._signed(maps, acquisition, chosen, target, seconds, inputs)
 
     def _signed(
         self,
@@ -235,16 +246,17 @@ class Process(Generic[P]):
         parameters: P,
         device: torch.device,
         seconds: float,
+        inputs: Mapping[str, str],
     ) -> Maps:
         import torch
 
-        taken = [q for q in (*self.needs, *self.uses) if q in acquisition]
         grid = acquisition.grid
+        sources = {q.key: source for q, source in acquisition.sources.items()}
         provenance = Provenance(
             method=self.key,
             parameters=parameters.model_dump(mode="json"),
-            inputs={q.key: fingerprint(acquisition[q]) for q in taken},
-            sources={q.key: acquisition.sources[q] for q in taken if q in acquisition.sources},
+            inputs=inputs,
+            sources={key: sources[key] for key in inputs if key in sources},
             grid={
                 "shape": list(grid.shape),
                 "voxel_size_mm": list(grid.voxel_size),

@@ -112,8 +112,9 @@ def test_the_last_preview_is_the_map(method):
     preview = None
     while True:
         try:
-            step = next(running)
-            preview = step.preview() if step.preview else preview
+            now = next(running)
+            if now.preview:
+                step, preview = now, now.preview()
         except StopIteration as done:
             np.testing.assert_allclose(preview, done.value[Quantity.CHI], atol=1e-6)
             break
