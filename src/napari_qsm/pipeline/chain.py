@@ -86,6 +86,10 @@ def walk(acquisition: Acquisition, recipe: Recipe) -> Iterator[Planned]:
         yield entry
 
 
+_FOUND_BY = {"csf": Quantity.R2STAR, "roi": Quantity.LABELS}
+"""What two kinds of reference need; to be missed before a long computation, not after it."""
+
+
 def plan_method(
     acquisition: Acquisition, planned: Iterable[Planned], recipe: Recipe
 ) -> tuple[Method[Any], Parameters]:
@@ -94,7 +98,7 @@ def plan_method(
     Raises
     ------
     InputError
-        If the method needs something that will not be there.
+        If the method or its reference needs something that will not be there.
     """
     method: Method[Any] = find_method(recipe.method.use)
     parameters = method.with_settings(recipe.method.settings)
@@ -102,6 +106,12 @@ def plan_method(
     if missing := [q.label for q in method.needs if q not in made and q not in acquisition]:
         names = " and a ".join(missing)
         raise InputError(f"{method.label} needs a {names}; choose another method.")
+    found_by = _FOUND_BY.get(str(recipe.reference.settings.get("to")))
+    if found_by and found_by not in made and found_by not in acquisition:
+        raise InputError(
+            f"The reference is found by its {found_by.label}, and there will be none; choose "
+            "another reference."
+        )
     return method, parameters
 
 
