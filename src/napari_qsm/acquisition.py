@@ -385,7 +385,7 @@ def fingerprint(array: NDArray[Any]) -> str:
 def fingerprinting(array: NDArray[Any]) -> Generator[None, None, str]:
     """Do what `fingerprint` does, with a pause every few ms."""
     digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
-    content = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+    content = np.ascontiguousarray(array).data.cast("B") if array.size else b""
     for start in range(0, len(content), PIECE_BYTES):
         digest.update(content[start : start + PIECE_BYTES])
         yield

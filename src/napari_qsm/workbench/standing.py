@@ -84,7 +84,7 @@ def masked(measured: Acquisition, volume: Volume) -> Acquisition:
     notes = list(volume.notes)
     inside: NDArray[np.bool_] = binary(volume.data, notes)
     if inside.ndim == 4:
-        count, inside = inside.shape[3], inside.any(axis=3)
+        count, inside = inside.shape[3], np.logical_or.reduce(inside, axis=3)
         notes.append(f"The mask has {count} echoes; what is inside in any of them counts.")
     return replace(
         measured,
