@@ -19,6 +19,13 @@ def test_the_readme_lists_the_methods_there_are():
     assert table[1].strip() == listing.markdown().strip()
 
 
+def test_the_docs_list_the_stages_there_are():
+    document = (ROOT / "docs/preparation.md").read_text()
+    table = re.search(r"<!-- stages:.*?-->\n(.*?)<!-- end of stages -->", document, re.DOTALL)
+    assert table is not None
+    assert table[1].strip() == listing.stage_markdown().strip()
+
+
 @pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
 def test_every_relative_link_and_picture_exists(document):
     for target in re.findall(r"\]\(([^)#]+)", document.read_text()):

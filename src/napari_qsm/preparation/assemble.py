@@ -160,7 +160,7 @@ def _mask(field: Volume, mask: Volume | None, notes: list[str]) -> NDArray[np.bo
 
 
 def binary(values: NDArray[np.generic], notes: list[str]) -> NDArray[np.bool_]:
-    """Make a mask of ones and zeros, probabilities or labels boolean; `notes` gets what was decided.
+    """Make a mask of ones and zeros, probabilities or labels boolean; say in `notes` how.
 
     Raises
     ------
