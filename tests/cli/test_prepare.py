@@ -126,3 +126,17 @@ def test_what_an_optional_stage_refuses_is_left_out_and_said(typed, tmp_path):
     assert result.exit_code == 0
     assert "warning: R2* is left out: toy_rate was told to fail." in result.stdout
     assert f"{STEM}_R2starmap.nii.gz" not in images(tmp_path / "out")
+
+
+def test_a_region_of_labels_becomes_zero(typed, tmp_path, save_raw, echoes):
+    shape = echoes[0].shape[:3]
+    labels = np.zeros(shape, np.uint8)
+    labels[: shape[0] // 2] = 7
+    path = save_raw(tmp_path / "labels.nii.gz", labels)
+    wanted = ("--labels", path, "--set", "reference.to=roi", "--set", "reference.label=7")
+    result = typed("run", *wanted, reference="reference")
+    assert (result.exit_code, result.stderr) == (0, "")
+    made = images(tmp_path / "out")
+    region = (labels == 7) & (made[f"{STEM}_desc-reliable_mask.nii.gz"] > 0)
+    assert abs(made[f"{STEM}_Chimap.nii.gz"][region].mean()) < 1e-5
+    assert "relative to label 7" in result.stdout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from napari_qsm.acquisition import Acquisition, InputError, Maps
+from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity
 from napari_qsm.cli import options
 from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
@@ -41,6 +41,10 @@ Stages = Annotated[
     list[str] | None, typer.Option("--stage", help="What runs at a place, PLACE=KEY.")
 ]
 Placed = Annotated[list[str] | None, typer.Option("--set", help="A parameter, PLACE.PARAM=VALUE.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Labels of the region that is zero, for reference.to=roi."),
+]
 Keep = Annotated[
     bool, typer.Option("--keep-intermediate", help="Write offset and unwrapped phase, too.")
 ]
@@ -71,6 +75,7 @@ class Wanted:
     overwrite: bool
     dry_run: bool
     method: str | None = None
+    labels: Path | None = None
 
     @property
     def command(self) -> str:
@@ -115,6 +120,7 @@ def run(
     preset: Preset = None,
     magnitude: Magnitude = None,
     mask: Mask = None,
+    labels: Labels = None,
     te: options.EchoTimes = None,
     b0: options.FieldStrength = None,
     b0_dir: options.Direction = None,
@@ -197,7 +203,18 @@ def _loaded(wanted: Wanted) -> tuple[Acquisition, str]:
         measurement = _selected(source.measurements, wanted.select)
         say([f"{measurement.name}: {measurement.summary}"])
         acquisition = source.load(measurement, corrections)
-    return acquisition, wanted.stem or stem_of(measurement.name)
+    return _with_labels(acquisition, wanted.labels), wanted.stem or stem_of(measurement.name)
+
+
+def _with_labels(acquisition: Acquisition, labels: Path | None) -> Acquisition:
+    if labels is None:
+        return acquisition
+    from napari_qsm.io.nifti import read_volume
+
+    volume = read_volume(labels)
+    if mismatch := acquisition.grid.mismatch(volume.grid):
+        raise InputError(f"The labels in {labels.name} {mismatch}; draw them on this measurement.")
+    return acquisition.with_volumes({Quantity.LABELS: volume.data})
 
 
 def _corrections(wanted: Wanted) -> Corrections:
