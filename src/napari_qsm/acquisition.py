@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -312,6 +313,10 @@ class Acquisition:
         )
 
 
+_looked_over: WeakValueDictionary[int, NDArray[Any]] = WeakValueDictionary()
+"""Volumes that were found finite and made read-only; chains pass them on without another look."""
+
+
 def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArray[Any]:
     array = np.asarray(values)
     if array.shape[:3] != grid.shape:
@@ -324,13 +329,17 @@ def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArra
         if not mask.any():
             raise InputError("The mask is empty; paint or choose one that covers the brain.")
         return mask
+    if _looked_over.get(id(array)) is array:
+        return array
     if not np.isfinite(array).all():
         count = int(np.count_nonzero(~np.isfinite(array)))
         raise InputError(
             f"The {quantity.label} holds {count} voxels that are not numbers (NaN or Inf); fill "
             "them or leave them out of the mask."
         )
-    return _read_only(array, np.float32)
+    made = _read_only(array, np.float32)
+    _looked_over[id(made)] = made
+    return made
 
 
 @dataclass(frozen=True, eq=False)

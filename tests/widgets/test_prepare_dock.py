@@ -484,15 +484,18 @@ def test_a_preset_holds_both_docks(loaded, reconstruct, toys, qtbot, tmp_path):
     loaded.preparation.set_parameter(Place.FIELD, "scale", 2.0)
     reconstruct.workbench.choose_method("tkd")
     reconstruct.workbench.set_parameter("threshold", 0.3)
+    reconstruct.inputs.zero.choose("csf")
     path = tmp_path / "mine.toml"
     loaded.files.save_preset(path)
     loaded.preparation.reset_parameters(Place.FIELD)
     reconstruct.workbench.choose_method("tv")
+    reconstruct.inputs.zero.choose("mask")
     loaded.files.load_preset(path)
     assert loaded.preparation.parameters(Place.FIELD).scale == 2.0
     assert loaded.rows[Place.FIELD].combo.currentData() == "toy_field"
     assert reconstruct.method.combo.currentData() == "tkd"
     assert reconstruct.workbench.parameters.threshold == 0.3
+    assert reconstruct.inputs.zero.key == "csf"
 
 
 def test_a_broken_preset_is_refused_in_a_sentence(loaded, tmp_path):

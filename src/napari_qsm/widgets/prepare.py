@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from napari.layers import Layer
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QApplication,
-    QFrame,
-    QLabel,
     QPushButton,
-    QScrollArea,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -27,6 +22,7 @@ from napari_qsm.io.importer import Source
 from napari_qsm.preparation.checks import Finding
 from napari_qsm.preparation.registry import Place
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.dock_layout import lay_out
 from napari_qsm.widgets.findings import FindingsPanel
 from napari_qsm.widgets.own_mask import OwnMask
 from napari_qsm.widgets.prepare_files import PrepareFiles
@@ -36,6 +32,7 @@ from napari_qsm.widgets.source_reader import Loaded, SourceReader
 from napari_qsm.widgets.stage_layers import StageLayers
 from napari_qsm.widgets.stage_row import StageRow
 from napari_qsm.widgets.stage_runner import StageRunner
+from napari_qsm.widgets.warm_up import warm_up
 from napari_qsm.workbench.preparation import Preparation
 
 if TYPE_CHECKING:
@@ -62,7 +59,7 @@ class PrepareWidget(QWidget):
         self.findings = FindingsPanel(fold=True)
         self.rows = {place: StageRow(place) for place in Place}
         self.run = RunPanel(texts.PREPARE, texts.PREPARE_DEVICE, preview=False)
-        self.runner = StageRunner(self.preparation, self._device)
+        self.runner = StageRunner(self.preparation, self._device, lambda: self.layers.settled)
         self.onward = QPushButton(texts.TO_RECONSTRUCT)
         self.onward.setToolTip(texts.TO_RECONSTRUCT_TIP)
         self.run.top.addWidget(self.onward)
@@ -70,6 +67,7 @@ class PrepareWidget(QWidget):
         self._found: tuple[Finding, ...] = ()
         self._reason = ""
         self._closed = False
+        warm_up()
         self._lay_out()
         self._connect()
         for place in Place:
@@ -78,31 +76,12 @@ class PrepareWidget(QWidget):
         self._show_findings()
 
     def _lay_out(self) -> None:
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setSpacing(6)
-        for title, panels in (
-            ("Source", [self.source]),
-            ("Input check", [self.findings]),
-            ("Stages", list(self.rows.values())),
-        ):
-            column.addWidget(QLabel(f"<b>{title}</b>"))
-            for panel in panels:
-                column.addWidget(panel)
-        column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(inner)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 6)
-        layout.addWidget(scroll, 1)
-        footer = QVBoxLayout()
-        footer.setContentsMargins(9, 0, 9, 0)
-        footer.addWidget(self.run)
-        footer.addWidget(self.files)
-        layout.addLayout(footer)
+        sections = {
+            "Source": [self.source],
+            "Input check": [self.findings],
+            "Stages": list(self.rows.values()),
+        }
+        lay_out(self, sections, [self.run, self.files])
         self.setMinimumWidth(430)
         self.setAcceptDrops(True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +93,7 @@ class PrepareFiles(QWidget):
             return
         self._preparation.use_recipe(recipe)
         if (dock := dock_of(self._viewer)) is not None:
-            dock.use(recipe.method)
+            dock.use(recipe)
         self.said.emit(f"The preset '{Path(preset).stem}' is chosen.")
 
     def _ask_and_save_preset(self) -> None:
@@ -114,7 +113,7 @@ class PrepareFiles(QWidget):
     def _recipe(self) -> Recipe:
         recipe = self._preparation.recipe
         dock = dock_of(self._viewer)
-        return recipe if dock is None else replace(recipe, method=dock.choice)
+        return recipe if dock is None else dock.completed(recipe)
 
     # -- results ----------------------------------------------------------------------------
 
@@ -128,8 +127,8 @@ class PrepareFiles(QWidget):
         preparation, recipe, stem = self._preparation, self._recipe(), stem_of(self.name)
         save_asking(
             self,
-            lambda replace: write_derivatives(
-                preparation.prepared(), None, recipe, folder, stem=stem, overwrite=replace
+            lambda again: write_derivatives(
+                preparation.prepared(), None, recipe, folder, stem=stem, overwrite=again
             ),
             on_done=lambda paths: self.said.emit(f"Saved {len(paths)} files to {folder}."),
             on_error=lambda error: self.failed.emit(str(error)),

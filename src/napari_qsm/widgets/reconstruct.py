@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QFileDialog,
-    QFrame,
     QLabel,
-    QScrollArea,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -23,9 +21,10 @@ from napari_qsm import devices
 from napari_qsm.acquisition import InputError, Maps
 from napari_qsm.io.nifti import read_volume, write_maps
 from napari_qsm.methods.registry import DEFAULT_METHOD, methods
-from napari_qsm.pipeline import Choice
+from napari_qsm.pipeline import NONE, REFERENCE, Choice, Recipe
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.background import Latest, run_function, run_generator
+from napari_qsm.widgets.dock_layout import lay_out
 from napari_qsm.widgets.findings import FindingsPanel
 from napari_qsm.widgets.inputs import InputsPanel
 from napari_qsm.widgets.method_panel import MethodPanel
@@ -79,34 +78,14 @@ class ReconstructWidget(QWidget):
         _open[self] = napari_viewer
 
     def _lay_out(self) -> None:
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setSpacing(6)
-        for title, panel in (
-            ("Input", self.inputs),
-            ("Input check", self.findings),
-            ("Method", self.method),
-        ):
-            heading = QLabel(f"<b>{title}</b>")
-            column.addWidget(heading)
-            column.addWidget(panel)
-        column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(inner)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 6)
-        layout.addWidget(scroll, 1)
-        footer = QVBoxLayout()  # always in reach, however much the panels above have to say
-        footer.setContentsMargins(9, 0, 9, 0)
-        footer.addWidget(self.run)
-        footer.addWidget(self.view)
         notice = QLabel(texts.RESEARCH_USE)
         notice.setStyleSheet("color: gray")
-        footer.addWidget(notice)
-        layout.addLayout(footer)
+        sections = {
+            "Input": [self.inputs],
+            "Input check": [self.findings],
+            "Method": [self.method],
+        }
+        lay_out(self, sections, [self.run, self.view, notice])
         self.setMinimumWidth(400)
 
     def _connect(self) -> None:
@@ -170,16 +149,21 @@ class ReconstructWidget(QWidget):
 
     # -- choices ----------------------------------------------------------------------------
 
-    @property
-    def choice(self) -> Choice:
-        """Method and settings as a recipe holds them."""
-        bench = self.workbench
-        return Choice(bench.method, dict(bench.settings.get(bench.method, {})))
+    def completed(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with the method, the settings and the reference that are chosen here."""
+        bench, zero = self.workbench, self.inputs.zero.key
+        method = Choice(bench.method, dict(bench.settings.get(bench.method, {})))
+        reference = Choice(REFERENCE, {**recipe.reference.settings, "to": zero})
+        return replace(recipe, method=method, reference=reference)
 
-    def use(self, choice: Choice) -> None:
-        """Take method and settings from a recipe."""
-        self.workbench.settings[choice.use] = dict(choice.settings)
-        self.workbench.choose_method(choice.use)
+    def use(self, recipe: Recipe) -> None:
+        """Take method, settings and reference from a recipe."""
+        method, reference = recipe.method, recipe.reference
+        self.workbench.settings[method.use] = dict(method.settings)
+        self.workbench.choose_method(method.use)
+        self.inputs.zero.choose(
+            NONE if reference.use == NONE else reference.settings.get("to", "mask")
+        )
 
     # -- running ----------------------------------------------------------------------------
 
@@ -281,7 +265,7 @@ class ReconstructWidget(QWidget):
 
         save_asking(
             self,
-            lambda replace: write_maps(maps, folder, stem=stem, overwrite=replace),
+            lambda again: write_maps(maps, folder, stem=stem, overwrite=again),
             on_done=lambda paths: show_info(f"Saved {len(paths)} files to {folder}."),
             on_error=self._failed,
         )

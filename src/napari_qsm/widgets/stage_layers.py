@@ -48,7 +48,7 @@ class StageLayers(QObject):
         self._queue: deque[tuple[Key, LayerData | None]] = deque()
         self._handover: tuple[Layer | None, tuple[Provenance, ...]] | None = None
         self._turn = QTimer(self)
-        self._turn.setInterval(0)
+        self._turn.setInterval(10)  # the window paints and listens in between
         self._turn.timeout.connect(self._show_next)
         viewer.layers.events.removed.connect(self._removed)
 

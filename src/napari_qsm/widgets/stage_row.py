@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from napari.layers import Layer
-from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -81,7 +82,6 @@ class StageRow(QWidget):
         self._standing = Standing(State.NOT_RUN)
         self._layers: list[Layer] = []
         self._lay_out()
-        self._align()
 
     def _stage_combo(self) -> QComboBox:
         combo = QComboBox()
@@ -129,18 +129,16 @@ class StageRow(QWidget):
         self._column.addLayout(line)
         self._column.addWidget(self.said)
 
-    def changeEvent(self, event: QEvent) -> None:
-        """Keep the columns of all rows in line, whatever font the theme brings."""
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            self._align()
-        super().changeEvent(event)
+    def showEvent(self, event: QShowEvent) -> None:
+        """Keep the columns of all rows in line, whatever font the theme has brought."""
+        self._align()
+        super().showEvent(event)
 
     def _align(self) -> None:
         for label, words in (
             (self.title, [place.label for place in Place]),
-            (self.seconds, ["00 s "]),
+            (self.seconds, ["00.0 s"]),
         ):
-            label.ensurePolished()
             letters = label.fontMetrics()
             label.setFixedWidth(max(letters.horizontalAdvance(text) for text in words) + 4)
 

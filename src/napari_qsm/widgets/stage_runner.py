@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_qsm.acquisition import InputError, Maps, Quantity
 from napari_qsm.preparation.registry import Place
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 class StageRunner(QObject):
     """Brings everything up to date that is not, and what changes meanwhile once more.
+
+    Parameters
+    ----------
+    preparation : Preparation
+        What is to be brought up to date.
+    device : callable
+        Says where to run.
+    settled : callable
+        Says whether what was made is on show: the next stage waits for that, since new layers are
+        work for the main thread, which would otherwise have to share Python with it.
 
     Attributes
     ----------
@@ -41,9 +51,17 @@ class StageRunner(QObject):
     running_changed = Signal(bool)
     ended = Signal(str)
 
-    def __init__(self, preparation: Preparation, device: Callable[[], torch.device]) -> None:
+    def __init__(
+        self,
+        preparation: Preparation,
+        device: Callable[[], torch.device],
+        settled: Callable[[], bool] = lambda: True,
+    ) -> None:
         super().__init__()
-        self._preparation, self._device = preparation, device
+        self._preparation, self._device, self._settled = preparation, device, settled
+        self._soon = QTimer(self)
+        self._soon.setInterval(5)
+        self._soon.timeout.connect(self._next_when_settled)
         self._again = self._stopped = False
         self.running = False
         self.ran: list[Place] = []
@@ -67,6 +85,7 @@ class StageRunner(QObject):
     def close(self) -> None:
         """Cancel, and tell nobody any more (the dock closes)."""
         self.cancel()
+        self._soon.stop()
         self.blockSignals(True)
 
     def _give_up_what_is_outdated(self) -> None:
@@ -88,13 +107,14 @@ class StageRunner(QObject):
         except InputError as error:
             self._end(str(error))
             return
-        stage = self._preparation.running_stage
+        stage, measured = self._preparation.running_stage, self._preparation.acquisition
         assert stage is not None
+        assert measured is not None
 
         def work() -> Any:
             maps = yield from job.run()
             # Windows and ranges need a look at all voxels, which is no work for the main thread.
-            return maps, made_layers(stage, maps) if maps is not None else {}
+            return maps, made_layers(stage, maps, measured.notes) if maps is not None else {}
 
         run_generator(work, on_step=self._progressed, on_done=self._made, on_error=self._broke)
 
@@ -123,7 +143,12 @@ class StageRunner(QObject):
         if maps is not None:
             self.ran.append(place)
             self.made.emit(place, layers)
-        self._next()
+        self._soon.start()
+
+    def _next_when_settled(self) -> None:
+        if self._settled():
+            self._soon.stop()
+            self._next()
 
     def _broke(self, error: Exception) -> None:
         # The frames of the traceback hold the arrays of the failed stage.

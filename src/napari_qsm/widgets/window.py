@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,10 @@ def make_window() -> Window:
     assert isinstance(prepare, PrepareWidget)
     assert isinstance(reconstruct, ReconstructWidget)
     assert isinstance(readout, ReadoutWidget)
+    # Python looks through all objects now and then, half a second in which the window stands
+    # still; what was made up to here stays anyway and need not be looked through.
+    gc.collect()
+    gc.freeze()
     return Window(viewer, prepare, reconstruct)
 
 

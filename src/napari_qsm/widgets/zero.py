@@ -60,6 +60,10 @@ class ZeroChoice(QWidget):
         choice = self.maps.get(self.key)
         return choice.layer if choice is not None else None
 
+    def choose(self, key: str) -> None:
+        """Choose a reference by what the stage 'reference' calls it."""
+        self.combo.setCurrentIndex(self.combo.findData(key))
+
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         for choice in self.maps.values():

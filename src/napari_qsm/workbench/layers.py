@@ -100,13 +100,13 @@ def dress(layer: Layer) -> None:
     """Give a layer of ours what napari has no keyword for.
 
     The contrast slider reaches all of the data (napari ends it at the window it was given), and a
-    mask is an outline, about 2 mm wide, that leaves what it outlines readable.
+    mask is a thin outline that leaves what it outlines readable.
     """
     facts = facts_of(layer) or {}
     if "display_range" in facts:
         layer.contrast_limits_range = facts["display_range"]
     elif facts.get("quantity") == Quantity.MASK.key:
-        layer.contour = max(1, min(3, round(2.0 / min(facts["voxel_size"]))))
+        layer.contour = 2 if max(facts["voxel_size"]) < 1.5 else 1
 
 
 def _facts(volume: Volume, quantity: Quantity | None) -> dict[str, Any]:
@@ -293,7 +293,7 @@ def stored_layer(
         "EchoTime": _stated_times(np.ndim(data) == 4, tuple(facts["echo_times_s"])),
         "Method": facts.get("method"),
         "Parameters": facts.get("params"),
-        "Notes": list(facts["notes"]),
+        "Notes": list(getattr(facts.get("provenance"), "notes", facts["notes"])),
     }
     return from_display(data, grid), grid, {k: v for k, v in sidecar.items() if v is not None}
 

@@ -45,10 +45,13 @@ def measured_layers(acquisition: Acquisition) -> dict[Quantity, LayerData]:
     }
 
 
-def made_layers(stage: Stage[Any], maps: Maps) -> dict[Quantity, LayerData]:
+def made_layers(
+    stage: Stage[Any], maps: Maps, notes: tuple[str, ...] = ()
+) -> dict[Quantity, LayerData]:
     """Return the layers that show what a stage made, its main map coming last.
 
-    A mask of the user's own is on show already and gets no second layer.
+    A mask of the user's own is on show already and gets no second layer. `notes` are those of the
+    measurement; what the stages said is in the history.
     """
     provenance = maps.provenance
     main = stage.place.gives if stage.place else None
@@ -67,8 +70,8 @@ def made_layers(stage: Stage[Any], maps: Maps) -> dict[Quantity, LayerData]:
             quantity.unit or None,
             provenance.field_strength,
             provenance.echo_times,
-            f"{stage.label}",
-            provenance.notes,
+            stage.label,
+            notes,
             (*provenance.history, replace(provenance, history=())),
         )
         made[quantity] = layer_data(volume, quantity, _name(quantity, stage), facts)
