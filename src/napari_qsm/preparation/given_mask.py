@@ -1,4 +1,6 @@
-"""The user's own mask, taken as it is."""
+"""The user's own mask: taken as it is."""
+
+from __future__ import annotations
 
 import numpy as np
 import torch
@@ -8,29 +10,26 @@ from napari_qsm.preparation.registry import Place, stage
 from napari_qsm.process import Parameters, Step, Work
 
 
-class GivenMask(Parameters):
-    """A mask that is taken as it is has no parameters."""
+class Given(Parameters):
+    """The given mask has no parameters."""
 
 
 @stage(
     key="given",
-    label="Your own mask",
-    summary="The mask that came with the measurement or was chosen by you, untouched.",
+    label="Given mask",
+    summary="Your own mask, bit for bit.",
     place=Place.MASK,
-    parameters=GivenMask,
+    parameters=Given,
     references=(),
     needs=(Quantity.MASK,),
     gives=(Quantity.MASK,),
     cpu_only=True,
 )
-def given(acquisition: Acquisition, parameters: GivenMask, device: torch.device) -> Work:
-    """Return the mask bit for bit."""
-    yield Step(0.0, "taking your mask as it is")
-    count = int(np.count_nonzero(acquisition.mask))
+def given(acquisition: Acquisition, parameters: Given, device: torch.device) -> Work:
+    """Pass the mask on untouched: no hole is filled and no piece is left out."""
+    mask = acquisition.mask
+    yield Step(0.0, "taking the mask as it is")
+    count = int(np.count_nonzero(mask))
     litres = count * float(np.prod(acquisition.grid.voxel_size)) / 1e6
-    note = f"Your own mask of {count} voxels ({litres:.3g} litres) was left untouched."
-    return Maps(
-        acquisition.grid,
-        {Quantity.MASK: acquisition.mask},
-        Provenance(notes=(note,)),
-    )
+    note = f"The given mask of {count} voxels ({litres:.3g} litres) was left untouched."
+    return Maps(acquisition.grid, {Quantity.MASK: mask}, Provenance(notes=(note,)))

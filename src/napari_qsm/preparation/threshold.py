@@ -1,4 +1,4 @@
-"""A mask of whatever has signal and a phase that hangs together, without holes."""
+"""A mask of all that has signal: magnitude and phase quality above a threshold, without holes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,38 @@ import numpy as np
 import torch
 from skimage.filters import threshold_otsu
 
-from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Maps, Provenance, Quantity
+from napari_qsm.acquisition import (
+    Acquisition,
+    FloatArray,
+    InputError,
+    Maps,
+    Provenance,
+    Quantity,
+)
 from napari_qsm.preparation.echoes import echoes, magnitude_echoes
 from napari_qsm.preparation.morphology import Mask, closed, filled, largest, opened, pausing
 from napari_qsm.preparation.quality import grading_voxels
 from napari_qsm.preparation.registry import Place, stage
 from napari_qsm.preparation.strength import combination_note, signal_strength
+from napari_qsm.preparation.voxels import steps
 from napari_qsm.process import Parameters, Step, Work, parameter
+from napari_qsm.surroundings import bounding_box
 
-SAMPLE = 200_000
-"""Voxels that decide about a threshold; more would not move it."""
+SAMPLE = 1_000_000
+"""Voxels a histogram is taken from."""
 
+AIR = 0.35
+"""Mean of the darker class over that of the brighter above which there is no air to be told from
+tissue: noise lies far below, grey and white matter above."""
 
-DARKEST = 0.005
-"""Signal as a share of the 99th percentile below which nothing is told apart."""
+FRACTION = 0.1
+"""Part of the 98th percentile that parts tissue from nothing where there is no air."""
+
+LARGEST_HOLE = 0.15
+"""In litres: larger than a bleeding, smaller than a skull that is closed in by scalp."""
+
+BRAIN = 2.1
+"""In litres: more is more than a brain with its fluid."""
 
 
 class Threshold(Parameters):
@@ -29,108 +47,138 @@ class Threshold(Parameters):
 
     magnitude: float | None = parameter(
         None,
-        "Least signal as a share of its 99th percentile; by itself Otsu's threshold.",
-        low=0.0,
+        "Least magnitude as a part of its 98th percentile; by itself where Otsu's criterion parts "
+        "the histogram of its square root.",
+        low=0.01,
         high=0.9,
-        typical=0.15,
+        log=True,
+        typical=0.1,
     )
     quality: float = parameter(
-        0.3,
-        "Least phase quality; 0 looks at the magnitude alone.",
+        0.4,
+        "Least phase quality, from 0 (take any phase) to 1; pure noise has 0.1 to 0.2.",
         low=0.0,
         high=0.95,
     )
     opening: float = parameter(
-        2.0, "Radius of what is too thin to belong to the brain.", low=0.0, high=10.0, unit="mm"
+        1.5,
+        "Radius of the ball that must fit in: cuts thin bridges and removes specks.",
+        low=0,
+        high=10,
+        unit="mm",
     )
     closing: float = parameter(
-        4.0, "Radius of gaps that are closed.", low=0.0, high=15.0, unit="mm"
+        2.0,
+        "Radius of the ball that must not fit between: bridges veins at the surface.",
+        low=0,
+        high=10,
+        unit="mm",
     )
 
 
 @stage(
     key="threshold",
     label="Threshold",
-    summary="Where there is signal and the phase hangs together; holes are filled.",
+    summary="All that has magnitude and phase quality, in one piece, holes filled.",
     place=Place.MASK,
     parameters=Threshold,
-    references=("10.1109/TSMC.1979.4310076", "10.1002/mrm.28563"),
+    references=("10.1109/tsmc.1979.4310076", "10.1002/mrm.28563"),
     needs=(),
     uses=(Quantity.MAGNITUDE, Quantity.PHASE),
     gives=(Quantity.MASK, Quantity.QUALITY),
     cpu_only=True,
 )
 def threshold(acquisition: Acquisition, parameters: Threshold, device: torch.device) -> Work:
-    """Return the largest piece of ``strength > t and quality > q``, opened, closed and filled.
+    """Keep what lies above a threshold in magnitude and in phase quality, and make it whole.
 
-    Signal voids inside, as in a haemorrhage, are filled: what has no signal there is brain still.
+    The rest is opened with a ball, only the largest piece is kept, it is closed with a ball and its
+    holes are filled: veins and bleedings have no signal, but their field is what is looked for.
+    References: Otsu 1979 for the magnitude, Dymerska et al. 2021 for the quality of the phase.
 
     Raises
     ------
     InputError
-        If there is neither magnitude nor phase, or nothing passes.
+        If there is neither magnitude nor phase, or nothing is left.
     """
-    if not {Quantity.MAGNITUDE, Quantity.PHASE} & set(acquisition.volumes):
-        raise InputError("A threshold mask needs a magnitude or a phase; choose one.")
-    size = acquisition.grid.voxel_size
+    volumes: dict[Quantity, FloatArray | Mask] = {}
     notes: list[str] = []
-    inside = np.ones(acquisition.grid.shape, dtype=bool)
-    volumes: dict[Quantity, FloatArray] = {}
+    chosen = np.ones(acquisition.grid.shape, dtype=bool)
+    if Quantity.MAGNITUDE not in acquisition and Quantity.PHASE not in acquisition:
+        raise InputError("Threshold needs a magnitude or a phase; choose one, or your own mask.")
     if Quantity.MAGNITUDE in acquisition:
-        inside &= yield from pausing(_strong(acquisition, parameters, notes), 0.0, "signal")
+        strength = yield from pausing(signal_strength(acquisition), 0.0, "combining the echoes")
+        level, note = _level(strength, parameters.magnitude)
+        chosen &= strength > level
+        notes.append(f"{note} in {combination_note(acquisition)}.")
     if Quantity.PHASE in acquisition:
-        quality = yield from _graded(acquisition)
+        quality = yield from _quality(acquisition)
         volumes[Quantity.QUALITY] = quality
-        inside &= quality >= parameters.quality
-        notes.append(f"The phase quality is at least {parameters.quality:g}.")
-    yield Step(0.5, "looking for the largest piece")
-    core = yield from pausing(opened(inside, parameters.opening, size), 0.55, "opening")
-    if not core.any():
-        raise InputError(
-            "Nothing in the volume passes the thresholds; lower them or choose another stage."
-        )
-    piece = largest(core)
-    joined = yield from pausing(closed(piece, parameters.closing, size), 0.7, "closing")
-    yield Step(0.9, "filling holes")
-    mask = filled(joined)
-    added = int(np.count_nonzero(mask & ~piece))
-    litres = float(np.count_nonzero(mask)) * float(np.prod(size)) / 1e6
-    notes.append(
-        f"The largest piece was kept, {added} voxels of gaps and holes were added to it; it has "
-        f"{litres:.3g} litres."
-    )
-    return Maps(acquisition.grid, {**volumes, Quantity.MASK: mask}, Provenance(notes=tuple(notes)))
-
-
-def _strong(
-    acquisition: Acquisition, parameters: Threshold, notes: list[str]
-) -> Generator[None, None, Mask]:
-    strength = yield from signal_strength(acquisition)
-    sample = strength.ravel()[:: max(1, strength.size // SAMPLE)]
-    top = float(np.percentile(sample, 99))
-    yield
-    if parameters.magnitude is None:
-        # On a logarithmic scale air and tissue are two hills, however bright coils make one side.
-        decades = np.log10(np.clip(sample / top, DARKEST, 1)) if top > 0 else np.zeros(2)
-        level = top * float(10 ** threshold_otsu(decades)) if np.ptp(decades) > 0 else 0.0
-        how = "Otsu's threshold on a logarithmic scale"
+        chosen &= quality >= parameters.quality
+        notes.append(f"Phase of a quality of {parameters.quality:g} or more belongs to the mask.")
     else:
-        level, how = parameters.magnitude * top, "the threshold that was set"
-    yield
-    share = level / top if top > 0 else 0.0
-    notes.append(f"In {combination_note(acquisition)} {how} is {share:.2g} of the 99th percentile.")
-    strong: Mask = strength > level
-    return strong
+        notes.append("There is no phase, so its quality was not asked.")
+    mask, report = yield from _whole(chosen, parameters, acquisition.grid.voxel_size)
+    volumes[Quantity.MASK] = mask
+    return Maps(acquisition.grid, volumes, Provenance(notes=(*notes, *report)))
 
 
-def _graded(acquisition: Acquisition) -> Generator[Step, None, FloatArray]:
-    work = grading_voxels(
+def _level(strength: FloatArray, fraction: float | None) -> tuple[float, str]:
+    """Return the least magnitude of tissue and how it was found."""
+    sample = strength.ravel()[:: 1 + strength.size // SAMPLE]
+    high = float(np.percentile(sample, 98))
+    if fraction is not None:
+        return fraction * high, f"Tissue has more than {fraction:g} of the 98th percentile"
+    # Its square root, so that a scalp near the coils does not hide the middle of the brain.
+    counts, edges = np.histogram(np.sqrt(np.minimum(sample, high)), bins=256)
+    level = float(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2))) ** 2
+    above = sample > level
+    dark, bright = float(sample[~above].mean()), float(sample[above].mean())
+    if dark > AIR * bright:
+        return FRACTION * high, (
+            "There is no air to tell tissue from by Otsu's criterion, so tissue has more than "
+            f"{FRACTION:g} of the 98th percentile"
+        )
+    return level, f"Tissue has more than {level / high:.2g} of the 98th percentile (Otsu)"
+
+
+def _quality(acquisition: Acquisition) -> Generator[Step, None, FloatArray]:
+    grading = grading_voxels(
         echoes(acquisition, Quantity.PHASE), magnitude_echoes(acquisition), acquisition.echo_times
     )
-    while True:
-        try:
-            fraction = next(work)
-        except StopIteration as done:
-            quality: FloatArray = done.value
-            return quality
-        yield Step(0.1 + 0.4 * fraction, "grading the phase")
+    return (yield from steps(grading, "grading the phase", 0.1, 0.5))
+
+
+def _whole(
+    chosen: Mask, parameters: Threshold, voxel_size: tuple[float, float, float]
+) -> Generator[Step, None, tuple[Mask, list[str]]]:
+    """Make one piece without holes of what was chosen, and say what was done."""
+    shaping = opened(chosen, parameters.opening, voxel_size)
+    piece = largest((yield from pausing(shaping, 0.5, "cutting thin bridges")))
+    if not piece.any():
+        raise InputError(
+            "Nothing is left above the thresholds; choose lower ones, a smaller opening or your "
+            "own mask."
+        )
+    margin = 1 + int(parameters.closing / min(voxel_size))
+    box = bounding_box(piece, margin)
+    yield Step(0.7, "closing gaps")
+    shaping = closed(piece[box], parameters.closing, voxel_size)
+    whole = yield from pausing(shaping, 0.7, "closing gaps")
+    yield Step(0.9, "filling holes")
+    litre = 1e6 / float(np.prod(voxel_size))
+    solid = filled(whole, LARGEST_HOLE * litre)
+    mask = np.zeros(chosen.shape, dtype=bool)
+    mask[box] = solid
+    closed_, holes, all_ = (
+        int(np.count_nonzero(m)) for m in (whole & ~piece[box], solid & ~whole, mask)
+    )
+    notes = [
+        f"The mask is the largest piece, {all_} voxels ({all_ / litre:.3g} litres): {holes} voxels "
+        f"of holes and {closed_} voxels of gaps were filled."
+    ]
+    if all_ > BRAIN * litre:
+        notes.append(
+            "That is more than a brain, so scalp or neck are in it; the stage 'bet' takes the "
+            "brain alone."
+        )
+    return mask, notes
