@@ -40,6 +40,50 @@ def test_the_reader_takes_nifti_only():
     assert get_reader("x.tif") is None
 
 
+def test_the_reader_takes_folders_of_images_only(tmp_path):
+    assert get_reader(str(tmp_path)) is None
+    (tmp_path / "notes.txt").write_text("nothing to see")
+    assert get_reader(str(tmp_path)) is None
+    inside = tmp_path / "series" / "0001"
+    inside.parent.mkdir()
+    inside.write_bytes(bytes(128) + b"DICM" + bytes(20))
+    assert get_reader(str(tmp_path)) is not None
+
+
+def raw_folder(folder, grid):
+    rng = np.random.default_rng(0)
+    for echo in (1, 2):
+        sidecar = {"EchoTime": 0.004 * echo, "MagneticFieldStrength": 3.0}
+        for part, high in (("phase", np.pi), ("mag", 1.0)):
+            values = rng.uniform(-np.pi if part == "phase" else 0.5, high, grid.shape)
+            path = folder / f"sub-1_echo-{echo}_part-{part}_MEGRE.nii.gz"
+            write_volume(path, values.astype(np.float32), grid, sidecar)
+
+
+@pytest.mark.window
+def test_a_folder_opens_in_the_prepare_dock(make_napari_viewer, tmp_path, grid, qtbot):
+    raw_folder(tmp_path, grid)
+    viewer = make_napari_viewer()
+    assert viewer.open(str(tmp_path), plugin="napari-qsm") == []
+    _, dock = viewer.window.add_plugin_dock_widget("napari-qsm", "Prepare field")
+    qtbot.waitUntil(lambda: dock.preparation.measured is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.layers.settled and len(viewer.layers) == 2, timeout=20_000)
+    assert len(dock.preparation.measured.echo_times) == 2
+    assert viewer.layers[0].data.ndim == 4
+    dock.shut_down()
+
+
+@pytest.mark.window
+def test_the_raw_head_opens_ready_to_be_prepared(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-qsm", "raw-small")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-qsm", "Prepare field")
+    qtbot.waitUntil(lambda: dock.preparation.measured is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: dock.run.button.isEnabled(), timeout=20_000)
+    assert not any(f.severity == "error" for f in dock._found)
+    dock.shut_down()
+
+
 @pytest.mark.window
 def test_docks_reader_and_writer_in_a_real_window(make_napari_viewer_proxy, tmp_path, grid, qtbot):
     path = tmp_path / "localfield.nii.gz"

@@ -125,6 +125,16 @@ def test_what_runs_sees_what_ran_before(bench):
     assert Quantity.PHASE not in prepared.acquisition.sources  # it is not the file's any more
 
 
+def test_what_was_made_is_passed_on_as_it_is(bench):
+    run(bench)
+    prepared = bench.prepared()
+    for place, quantity in (
+        (Place.BACKGROUND, Quantity.LOCAL_FIELD),
+        (Place.OFFSET, Quantity.PHASE),
+    ):
+        assert prepared.acquisition[quantity] is prepared.made[place][quantity]
+
+
 def test_the_notes_of_the_measurement_are_told_once(toys):
     bench = Preparation(toys.recipe())
     bench.load(toys.measurement(notes=("It was upside down.",)))
@@ -293,17 +303,18 @@ def _exhaust(running):
         return stop.value
 
 
-def test_choices_survive_a_preset(bench, toys, monkeypatch):
-    monkeypatch.setattr("napari_qsm.pipeline.recipe.REFERENCE", "reference")
+def test_choices_survive_a_preset(bench, toys):
     bench.set_parameter(Place.FIELD, "scale", 2.5)
     bench.choose_stage(Place.OFFSET, "none")
     other = Preparation(toys.recipe())
     seen = []
     other.recipe_changed.connect(seen.append)
-    other.use_recipe(Recipe(dict(bench.recipe.places)))
+    other.use_recipe(Recipe.from_toml(bench.recipe.to_toml()))
     assert set(seen) == ALL
     assert other.parameters(Place.FIELD).scale == 2.5
     assert other.stage(Place.OFFSET) is None
+    other.choose_stage(Place.FIELD, "toy_field")
+    assert other.parameters(Place.FIELD).scale == 2.5
 
 
 def test_signals_come_after_the_state_has_changed(bench):

@@ -133,10 +133,24 @@ def _sample_raw(voxel_size: float) -> list[LayerData]:
 
     if (dock := _prepare_dock()) is not None:
         dock.simulate(make, f"Digital head ({voxel_size:g} mm)")
-        return []
+        return [_placeholder()]
     from napari_qsm.workbench.stage_layers import measured_layers
 
     return list(measured_layers(make()).values())
+
+
+def _placeholder() -> LayerData:
+    """Return a layer to have for a moment: napari takes no sample without one."""
+    import numpy as np
+
+    from napari_qsm.widgets import texts
+    from napari_qsm.workbench.stage_layers import PLACEHOLDER
+
+    return (
+        np.zeros((1, 1, 1), np.float32),
+        {"name": texts.SIMULATING, "metadata": PLACEHOLDER},
+        "image",
+    )
 
 
 def _sample(voxel_size: float) -> list[LayerData]:

@@ -145,7 +145,7 @@ class PrepareWidget(QWidget):
         self.source.show_measurements((), name=name)
         self.files.name = name
         self.reader.simulate(make)
-        self.run.show_outcome("Simulating …")
+        self.run.show_outcome(texts.SIMULATING)
 
     def _listed(self, source: Source) -> None:
         self.source.show_measurements(source.measurements)
@@ -159,13 +159,14 @@ class PrepareWidget(QWidget):
             self.run.show_outcome(f"{self.source.measurement.placeholderText()}.")
             return
         self.files.name = chosen.name
-        self.run.show_outcome("Reading …")
+        self.run.show_outcome(texts.READING)
         self.reader.read(chosen, self.source.corrections.value, again=again)
 
     def _loaded(self, loaded: Loaded) -> None:
         bench, acquisition = self.preparation, loaded.acquisition
         noted = self.reader.source.notes if self.reader.source else ()
         self._found = (*loaded.findings, *(Finding("note", note) for note in noted))
+        self.layers.remove_placeholders()
         if not loaded.again:
             self.layers.clear()
         bench.load(acquisition, again=loaded.again)

@@ -73,6 +73,7 @@ class SourceReader(QObject):
         self.source: Source | None = None
         self.job: Job[Source] | None = None
         self._loads = Latest(self._failed)
+        self._turn = 0  # which source a reading belongs to
 
     def open(self, paths: Sequence[Path]) -> None:
         """Look at files or a folder; what was opened before is closed once that succeeds."""
@@ -114,7 +115,13 @@ class SourceReader(QObject):
         self.blockSignals(True)
 
     def _submit(self, read: Callable[[], Acquisition], *, again: bool = False) -> None:
-        self._loads.submit(lambda: _looked_at(read, again=again), self.loaded.emit)
+        turn = self._turn
+
+        def report(loaded: Loaded) -> None:
+            if turn == self._turn:  # nobody has opened something else meanwhile
+                self.loaded.emit(loaded)
+
+        self._loads.submit(lambda: _looked_at(read, again=again), report)
 
     def _opened(self, job: Job[Source], source: Source | None) -> None:
         if self.job is not job:  # closed meanwhile: nobody else will remove temporary files
@@ -139,6 +146,7 @@ class SourceReader(QObject):
 
     def _exchange(self, source: Source | None) -> None:
         self._loads.clear()
+        self._turn += 1
         if self.source is not None:
             self.source.close()
         self.source = source

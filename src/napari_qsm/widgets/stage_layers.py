@@ -14,7 +14,7 @@ from napari_qsm.preparation.registry import Place
 from napari_qsm.widgets.view_panel import label
 from napari_qsm.workbench.layers import LayerData, dress
 from napari_qsm.workbench.placement import ECHO_AXIS
-from napari_qsm.workbench.stage_layers import PREPARED, is_prepared, mark
+from napari_qsm.workbench.stage_layers import PLACEHOLDER, PREPARED, is_prepared, mark
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -121,6 +121,11 @@ class StageLayers(QObject):
             label(layer, True)
         if key[0] is None and layer.visible:
             self._look_at(layer)
+
+    def remove_placeholders(self) -> None:
+        """Take away what stood for a measurement until it was there."""
+        for layer in [x for x in self._viewer.layers if PLACEHOLDER.items() <= x.metadata.items()]:
+            self._viewer.layers.remove(layer)
 
     def _look_at(self, layer: Layer) -> None:
         """Turn to the middle of a measurement, and to its first echo."""

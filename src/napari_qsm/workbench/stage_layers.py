@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PREPARED = "prepared"
 """Entry of ``metadata["qsm"]`` that marks what the next reconstruction should start from."""
 
+PLACEHOLDER = {"qsm_placeholder": True}
+"""Metadata of a layer that stands for a measurement until that is there."""
+
 _RAW = (Quantity.MAGNITUDE, Quantity.PHASE)
 
 _ALONE = (Quantity.QUALITY, Quantity.FIELD_NOISE)
