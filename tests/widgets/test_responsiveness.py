@@ -8,7 +8,8 @@ import pytest
 import torch
 from qtpy.QtCore import QObject, QTimer
 
-from napari_qsm.acquisition import Grid, Quantity
+from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.preparation.registry import Place
 from napari_qsm.workbench.layers import quantity_of
 
 WHOLE_HEAD = (256, 256, 160)
@@ -78,9 +79,9 @@ def stall_during(qtbot, seconds, act=lambda: None, every=700):
     return sorted(heart.gaps)[-3]  # the machine itself may be absent twice
 
 
-def repaint_cost(viewer, qtbot):
+def repaint_cost(viewer, qtbot, quantity=Quantity.LOCAL_FIELD):
     """Stall that exchanging a volume costs this machine's window with nothing running."""
-    layer = next(x for x in viewer.layers if quantity_of(x) is Quantity.LOCAL_FIELD)
+    layer = next(x for x in viewer.layers if quantity_of(x) is quantity)
 
     def exchange():
         layer.data = layer.data
@@ -118,6 +119,63 @@ def test_tv_on_a_whole_head_neither_freezes_the_window_nor_ignores_cancel(head_i
     dock.run.button.click()
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     cancel = ended[0] - began
+    print(f"stall {1000 * stall:.0f} of {1000 * stall_limit:.0f} ms")
+    print(f"cancel {1000 * cancel:.0f} of {1000 * cancel_limit:.0f} ms")
+    assert stall < stall_limit
+    assert cancel < cancel_limit
+
+
+@pytest.fixture
+def raw_head_in_a_window(all_threads, make_napari_viewer_proxy, qtbot):
+    """A window with the Prepare dock, in which two echoes of a whole head are open."""
+    viewer = make_napari_viewer_proxy(show=True)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-qsm", "Prepare field")
+    dock.simulate(raw_head, "a ball")
+    qtbot.waitUntil(lambda: dock.preparation.measured is not None, timeout=120_000)
+    qtbot.waitUntil(lambda: dock.layers.settled, timeout=60_000)
+    for place, stage in ((Place.MASK, "threshold"), (Place.UNWRAP, "laplacian")):
+        dock.preparation.choose_stage(place, stage)
+    for place in (Place.OFFSET, Place.RELAXATION):
+        dock.preparation.choose_stage(place, "none")
+    yield viewer, dock
+    dock.shut_down()
+
+
+def raw_head():
+    """A ball of 100 mm radius that fills its field of view, with a field of its own."""
+    x, y, z = np.meshgrid(
+        *[np.arange(n, dtype=np.float32) - n / 2 for n in WHOLE_HEAD], indexing="ij"
+    )
+    inside = np.sqrt(x**2 + y**2 + (1.5 * z) ** 2) < 100
+    field = 0.2 * np.sin(x / 30) * np.cos(y / 40) + 1e-5 * z**2
+    times = (0.005, 0.010)
+    rng = np.random.default_rng(0)
+    phase = np.empty((*WHOLE_HEAD, 2), np.float32)
+    for echo, time_ in enumerate(times):
+        turns = 2 * np.pi * 42.577 * 3 * field * time_ + rng.normal(0, 0.02, WHOLE_HEAD)
+        phase[..., echo] = np.where(inside, turns, rng.uniform(-3, 3, WHOLE_HEAD))
+    phase = np.angle(np.exp(1j * phase)).astype(np.float32)
+    signal = 100.0 * inside + rng.uniform(0, 1, WHOLE_HEAD)
+    volumes = {Quantity.PHASE: phase, Quantity.MAGNITUDE: np.stack([signal, 0.9 * signal], axis=-1)}
+    return Acquisition(Grid(WHOLE_HEAD, np.eye(4)), volumes, 3.0, times)
+
+
+@pytest.mark.window
+def test_preparing_a_whole_head_neither_freezes_the_window_nor_ignores_cancel(
+    raw_head_in_a_window, qtbot
+):
+    """The same limits while the background is removed; new layers are napari's own affair."""
+    viewer, dock = raw_head_in_a_window
+    stall_limit = max(STALL, 3 * repaint_cost(viewer, qtbot, Quantity.MAGNITUDE))
+    cancel_limit = max(CANCEL, 5 * transform_cost())
+    dock.start()
+    qtbot.waitUntil(lambda: "RESHARP" in dock.run.status.text(), timeout=240_000)
+    stall = stall_during(qtbot, 4)
+    assert dock.runner.running
+    began = time.perf_counter()
+    dock.run.button.click()
+    qtbot.waitUntil(lambda: not dock.runner.running, timeout=10_000)
+    cancel = time.perf_counter() - began
     print(f"stall {1000 * stall:.0f} of {1000 * stall_limit:.0f} ms")
     print(f"cancel {1000 * cancel:.0f} of {1000 * cancel_limit:.0f} ms")
     assert stall < stall_limit
