@@ -276,8 +276,8 @@ def _radii(stage: Stage[Any]) -> Iterator[tuple[str, float]]:
     for name in named:
         number = process.number(stage.parameters.model_fields[name])
         assert number is not None
-        for factor in RADII:
-            yield name, float(np.clip(number.typical * factor, number.low, number.high))
+        values = (float(np.clip(number.typical * f, number.low, number.high)) for f in RADII)
+        yield from ((name, value) for value in dict.fromkeys(values))
 
 
 def chain_table(case: Case) -> str:
