@@ -25,9 +25,9 @@ def ball(radius: float, voxel_size: Sequence[float]) -> Tensor:
     """Weights with which voxels count in the mean over a ball.
 
     A voxel counts with the part of it that the ball covers. Small second differences at the
-    centre then make the second moments along all axes equal, so that harmonic polynomials of
-    degree 2, and by symmetry those of degree 0, 1 and 3, equal their mean to rounding, on
-    anisotropic voxels as well.
+    centre then bring the second moment along every axis to that of the ball, ``r^2 / 5``, so that
+    harmonic polynomials of degree 2, and by symmetry those of degree 0, 1 and 3, equal their mean
+    to rounding, on anisotropic voxels as well.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def ball(radius: float, voxel_size: Sequence[float]) -> Tensor:
         raise ValueError(f"A ball of {radius:g} mm is smaller than a voxel of {voxel_size} mm.")
     weights = covered(radius, voxel_size)
     weights /= _sum(weights)
-    axes = [torch.arange(n) * size for n, size in zip(weights.shape, voxel_size, strict=True)]
-    moments = [float(_sum(weights * _along(i, axis.square()))) for i, axis in enumerate(axes)]
-    for i, size in enumerate(voxel_size):
-        share = (max(moments) - moments[i]) / (2 * size**2)
+    for axis, size in enumerate(voxel_size):
+        squares = (torch.arange(weights.shape[axis], dtype=weights.dtype) * size).square()
+        missing = radius**2 / 5 - float(_sum(weights * _along(axis, squares)))
+        share = missing / (2 * size**2)
         weights[0, 0, 0] -= 2 * share
-        weights[tuple(int(j == i) for j in range(3))] += share
+        weights[tuple(int(a == axis) for a in range(3))] += share
     return weights
 
 

@@ -74,17 +74,17 @@ class BackgroundProblem:
         grid = acquisition.grid
         self._acquisition = acquisition
         self._label = label
-        self._box = bounding_box(acquisition.mask)
         self._fraction = 0.0
         self.device = device
         self.voxel_size, self.b0_direction = grid.voxel_size, grid.b0_direction
         self.notes: list[str] = []
+        self._mask = self._without_noise(acquisition.mask)
+        self._box = bounding_box(self._mask)
         x, y, z = (
             fourier.smooth_size(s.stop - s.start + math.ceil(margin / size) + 1)
             for s, size in zip(self._box, grid.voxel_size, strict=True)
         )
         self.shape = (x, y, z)
-        self._measured = self._without_noise()
         self._note_edges()
         field, region = self._bridged()
         mean = field[region].mean(dtype=np.float64)
@@ -102,12 +102,8 @@ class BackgroundProblem:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        del self.field, self.region, self._measured, self._acquisition
+        del self.field, self.region, self._mask, self._acquisition
         self._threads.__exit__(kind, error, trace)
-
-    @property
-    def _mask(self) -> NDArray[np.bool_]:
-        return self._acquisition.mask[self._box]
 
     def place(self, inside: NDArray[Any]) -> Tensor:
         """Bring values in the bounding box to the device: padded, float32."""
@@ -116,36 +112,41 @@ class BackgroundProblem:
         padded[tuple(slice(0, n) for n in inside.shape)] = values.to(self.device)
         return padded
 
+    def measured(self) -> Tensor:
+        """Return 1 where the field was measured, 0 elsewhere and in bridged holes."""
+        return self.place(self._mask[self._box])
+
     def boxed(self, quantity: Quantity) -> NDArray[Any]:
         """Return a volume of the acquisition in the mask's bounding box."""
         return self._acquisition[quantity][self._box]
 
     def _note_edges(self) -> None:
-        mask = self._acquisition.mask
-        sides = sum(bool(mask.take(end, axis).any()) for axis in range(3) for end in (0, -1))
+        sides = sum(
+            (s.start == 0) + (s.stop == n) for s, n in zip(self._box, self._mask.shape, strict=True)
+        )
         if sides:
             self.notes.append(
                 f"The mask reaches the edge of the volume on {sides} of 6 sides; the field beyond "
                 "is unknown, so the mask ends there as it does elsewhere."
             )
 
-    def _without_noise(self) -> NDArray[np.bool_]:
-        """Return the mask in the box without voxels that hold nothing but noise; noted."""
+    def _without_noise(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the mask without voxels that hold nothing but noise; noted."""
         if Quantity.FIELD_NOISE not in self._acquisition:
-            return self._mask
-        noise = self.boxed(Quantity.FIELD_NOISE)
-        noisy = self._mask & (noise > NOISY * np.median(noise[self._mask]))
-        if count := np.count_nonzero(noisy):
+            return mask
+        noise = self._acquisition[Quantity.FIELD_NOISE]
+        limit = NOISY * float(np.median(noise[mask])) or math.inf
+        calm: NDArray[np.bool_] = mask & (noise <= limit)
+        if count := np.count_nonzero(mask) - np.count_nonzero(calm):
             self.notes.append(
                 f"{count} voxels of the mask were left out, where the field's noise is more than "
                 f"{NOISY:g} times its median."
             )
-        measured: NDArray[np.bool_] = self._mask & ~noisy
-        return measured
+        return calm
 
     def _bridged(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return field and mask in the box, small holes of the mask filled; noted."""
-        field, mask = self.boxed(Quantity.TOTAL_FIELD), self._measured
+        field, mask = self.boxed(Quantity.TOTAL_FIELD), self._mask[self._box]
         holes, larger = _holes(mask, round(1e3 * HOLE_ML / math.prod(self.voxel_size)))
         if larger:
             self.notes.append(
@@ -240,8 +241,8 @@ class BackgroundProblem:
 
     def slowest(self, symbol: Tensor) -> float:
         """Value of a symbol for the longest waves that a mask as large as the box holds."""
-        n = LONGEST_WAVES
-        return float(min(symbol[n, 0, 0], symbol[0, n, 0], symbol[0, 0, n]))
+        x, y, z = (min(LONGEST_WAVES, n - 1) for n in symbol.shape)
+        return float(min(symbol[x, 0, 0], symbol[0, y, 0], symbol[0, 0, z]))
 
     def follow(
         self, iterates: Iterates, *, tolerance: float, max_iterations: int
@@ -282,12 +283,12 @@ class BackgroundProblem:
         yield self.step(0.95, "restoring the volume")
         count = tuple(s.stop - s.start for s in self._box)
         inside = fourier.crop(kept, count).cpu().numpy() > 0
-        inside &= self._measured
+        inside &= self._mask[self._box]
         shape = self._acquisition.grid.shape
         field, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
         mask[self._box] = inside
         field[self._box] = np.where(inside, fourier.crop(local, count).cpu().numpy(), 0)
-        share = np.count_nonzero(inside) / np.count_nonzero(self._mask)
+        share = np.count_nonzero(inside) / np.count_nonzero(self._acquisition.mask)
         notes = (*self.notes, f"The local field is known in {share:.1%} of the mask's voxels.")
         return Maps(
             self._acquisition.grid,

@@ -84,14 +84,14 @@ def pdf(acquisition: Acquisition, parameters: PDF, device: torch.device) -> Work
 
 
 def _weights(acquisition: Acquisition, problem: BackgroundProblem) -> Tensor:
-    """Squared weights: the region, or one over the squared noise with a median of 1; noted.
+    """Squared weights: 1, or one over the squared noise with a median of 1; noted.
 
     A noise of less than half its median counts as that half: the weights are to leave noisy voxels
     out, not to pick a few.
     """
     if Quantity.FIELD_NOISE not in acquisition:
         problem.notes.append("All voxels count the same (no field noise was given).")
-        return problem.region
+        return problem.measured()
     noise = problem.boxed(Quantity.FIELD_NOISE)
     mask = acquisition.mask
     middle = float(np.median(acquisition[Quantity.FIELD_NOISE][mask]))
@@ -100,4 +100,5 @@ def _weights(acquisition: Acquisition, problem: BackgroundProblem) -> Tensor:
             "The field noise is zero in most of the mask; choose another one or run without it."
         )
     problem.notes.append("Voxels count by one over their squared field noise.")
-    return problem.place(np.square(middle / np.maximum(noise, middle / 2))).mul_(problem.region)
+    trust = np.square(middle / np.maximum(noise, middle / 2))
+    return problem.place(trust).mul_(problem.measured())
