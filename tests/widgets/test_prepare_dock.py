@@ -57,6 +57,7 @@ def test_only_what_a_change_concerns_runs_again_and_no_layer_is_added(hands, loa
     form.controls["scale"].text.editingFinished.emit()
     assert hands.standing(State.STALE) == {Place.FIELD, Place.BACKGROUND}
     assert "◐" in row.mark.text()
+    assert loaded.run.status.text() == ""
     assert loaded.run.button.isEnabled()
     hands.prepare()
     assert toys.LOG == ["toy_field", "toy_background"]
@@ -91,6 +92,7 @@ def test_a_failure_is_told_in_its_row(hands, loaded):
     hands.prepare()
     row = loaded.rows[Place.UNWRAP]
     assert "told to fail" in row.said.text()
+    assert "told to fail" in loaded.run.status.text()
     assert not row.said.isHidden()
     assert "waits for: Unwrapping" in loaded.rows[Place.FIELD].said.text()
     assert not loaded.files.results_button.isEnabled()

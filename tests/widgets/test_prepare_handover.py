@@ -6,6 +6,7 @@ from napari.layers import Labels
 from superqt.utils import WorkerBase
 
 from napari_qsm.acquisition import Quantity
+from napari_qsm.pipeline import presets, read_preset
 from napari_qsm.preparation.registry import Place
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.reconstruct import ReconstructWidget
@@ -168,3 +169,12 @@ def test_results_are_saved_with_their_recipe(hands, loaded, qtbot, tmp_path):
     written = {path.name for path in tmp_path.iterdir()}
     assert "toy_desc-local_fieldmap.nii.gz" in written
     assert any(name.endswith(".toml") for name in written)
+
+
+def test_every_shipped_preset_is_offered_and_taken(loaded):
+    actions = [a for a in loaded.files.load_button.menu().actions() if not a.isSeparator()]
+    assert len(actions) == len(presets()) + 1  # one opens a file
+    for action in actions[:-1]:
+        action.trigger()
+        assert action.text() in loaded.run.status.text()
+        assert loaded.preparation.recipe == read_preset(action.text())

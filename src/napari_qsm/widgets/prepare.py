@@ -34,6 +34,7 @@ from napari_qsm.widgets.stage_row import StageRow
 from napari_qsm.widgets.stage_runner import StageRunner
 from napari_qsm.widgets.warm_up import warm_up
 from napari_qsm.workbench.preparation import Preparation
+from napari_qsm.workbench.standing import State
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -174,6 +175,7 @@ class PrepareWidget(QWidget):
             self.source.show_understood(acquisition)
             self.layers.show(None, loaded.layers)
         self.mask.choose()
+        self.run.show_outcome("")
         self._show_findings()
         self._show_ready(anew=True)
         if any(finding.severity == "error" for finding in loaded.findings):
@@ -220,6 +222,8 @@ class PrepareWidget(QWidget):
         errors = [finding.text for finding in self._found if finding.severity == "error"]
         reason = self.mask.trouble or "".join(errors[:1]) or self.preparation.reason_not_to_run()
         if (anew or reason != self._reason) and not self.reader.job:
+            if self._reason and not reason:
+                self.run.show_outcome("")  # what was said last does not hold any more
             self._reason = reason
             self.run.show_ready(reason)
 
@@ -253,6 +257,10 @@ class PrepareWidget(QWidget):
             self.layers.hand_over(self.mask.layer, bench.history)
             seconds = sum(bench.standing(place).seconds or 0 for place in self.runner.ran)
             text = text or texts.PREPARED.format(duration(seconds))
+        for place in Place:
+            standing = bench.standing(place)
+            if standing.state is State.FAILED:
+                text = text or f"{place.label}: {standing.text}"
         if text:
             self.run.show_outcome(text)
 

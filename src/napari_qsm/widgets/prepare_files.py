@@ -68,7 +68,7 @@ class PrepareFiles(QWidget):
     def _menu(self) -> QMenu:
         menu = QMenu(self)
         for name in presets():
-            menu.addAction(name, lambda name=name: self.load_preset(name))
+            menu.addAction(name, lambda _=False, name=name: self.load_preset(name))
         menu.addSeparator()
         menu.addAction(texts.LOAD_PRESET_FILE, self._ask_and_load)
         return menu

@@ -46,6 +46,7 @@ class StageLayers(QObject):
         self._viewer = viewer
         self._book: dict[Key, Layer] = {}
         self._queue: deque[tuple[Key, LayerData | None]] = deque()
+        self._telling: Layer | None = None
         self._handover: tuple[Layer | None, tuple[Provenance, ...]] | None = None
         self._turn = QTimer(self)
         self._turn.setInterval(10)  # the window paints and listens in between
@@ -88,6 +89,9 @@ class StageLayers(QObject):
     def _show_next(self) -> None:
         if not self._queue:
             self._turn.stop()
+            if self._telling in self._viewer.layers:
+                self._viewer.layers.selection.active = self._telling
+            self._telling = None
             self._mark_handover()
             self.changed.emit()
             return
@@ -119,7 +123,9 @@ class StageLayers(QObject):
         layer.events.visible.connect(self._changed)
         if self._viewer.canvas.grid.enabled:
             label(layer, True)
-        if key[0] is None and layer.visible:
+        if layer.visible and key[1] is not Quantity.MASK:
+            self._telling = layer
+        if layer.visible and key[0] is None:
             self._look_at(layer)
 
     def remove_placeholders(self) -> None:
@@ -134,7 +140,6 @@ class StageLayers(QObject):
         if ECHO_AXIS in dims.axis_labels:
             dims.set_point(dims.axis_labels.index(ECHO_AXIS), 0)
         self._viewer.fit_to_view()
-        self._viewer.layers.selection.active = layer
 
     def _useful(self, key: Key) -> bool:
         place, quantity = key

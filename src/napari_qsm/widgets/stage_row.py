@@ -137,10 +137,10 @@ class StageRow(QWidget):
     def _align(self) -> None:
         for label, words in (
             (self.title, [place.label for place in Place]),
-            (self.seconds, ["00.0 s"]),
+            (self.seconds, ["9.9 s", "2 min"]),
         ):
             letters = label.fontMetrics()
-            label.setFixedWidth(max(letters.horizontalAdvance(text) for text in words) + 4)
+            label.setFixedWidth(max(letters.horizontalAdvance(text) for text in words) + 7)
 
     # -- choices ----------------------------------------------------------------------------
 
