@@ -26,7 +26,7 @@ from napari_qsm.preparation.threshold import Threshold, threshold
 from napari_qsm.preparation.voxels import steps
 from napari_qsm.process import Parameters, Step, Work, parameter
 
-LEVELS = ((3, 250), (4, 350))
+LEVELS = ((3, 150), (4, 150))
 """Subdivisions of the mesh, and how often it is moved: a coarse mesh goes far, a fine one near."""
 
 TIGHTEST, ROUNDEST = 6.0, 18.0

@@ -44,6 +44,9 @@ SPACING = 2.0
 MOST_VOXELS = 2e6
 """Size of the even grid at most."""
 
+FINEST = 0.6
+"""Side of a voxel of the even grid over the shortest side of a measured one, at least."""
+
 COIL_WIDTH = 25.0
 """Standard deviation in mm of the Gaussian that the local mean is taken with."""
 
@@ -54,9 +57,9 @@ BOTTLENECK = 4.0
 """Two parts are told apart where the way between them is this much (mm) narrower, in radius, than
 the narrower of them: between brain and neck, brain and eyes."""
 
-POCKET = 1000.0
-"""Volume in mm3 of the largest hole in the tissue that is filled from the start; the skull is one,
-too, where scalp is closed around it."""
+LARGEST_HOLE = 1.5e5
+"""Volume in mm3 of a hole in the tissue that is filled from the start: larger than a bleeding,
+smaller than a skull that is closed in by scalp."""
 
 THICKNESS = 8.0
 """Radius in mm of the ball that must fit into brain: scalp that touches it is thinner."""
@@ -96,11 +99,12 @@ def even(volume: FloatArray, voxel_size: tuple[float, float, float]) -> Even:
     count = np.array(volume.shape)
     sparse = volume[tuple(slice(n // 200, None, 1 + n // 100) for n in volume.shape)]
     low, high = np.percentile(sparse, [2, 98])
+    high = high if high > low else volume.max()  # a tiny thing in a large volume
     floor = low + 0.1 * (high - low)
     extent = float(np.prod(count * size))
     radius = (3 / (4 * np.pi) * extent * float(np.mean(sparse > floor))) ** (1 / 3)
     scale = max(radius, 1e-3) / ADULT_RADIUS
-    spacing = max(SPACING * scale, (extent / MOST_VOXELS) ** (1 / 3))
+    spacing = max(SPACING * scale, FINEST * size.min(), (extent / MOST_VOXELS) ** (1 / 3))
     shape = np.maximum(1, np.rint(count * size / spacing)).astype(int)
     values = torch.from_numpy(volume)[None, None]
     values = torch.nn.functional.interpolate(
@@ -153,7 +157,7 @@ def landscape(head: Even, threshold: FloatArray) -> Generator[None, None, Landsc
         Least signal of tissue over the local mean.
     """
     flat, tissue = yield from _tissue(head, threshold)
-    tissue = filled(tissue, POCKET * head.scale**3 / float(np.prod(head.spacing)))
+    tissue = filled(tissue, LARGEST_HOLE * head.scale**3 / float(np.prod(head.spacing)))
     yield
     core = yield from _core(tissue, head.spacing, head.scale)
     allowed = yield from dilated(core, ALLOWANCE * head.scale, head.spacing)

@@ -30,9 +30,7 @@ def signal_strength(acquisition: Acquisition) -> Generator[None, None, FloatArra
     for start in range(0, len(strength), planes):
         part = magnitude[start : start + planes]
         lowest = min(lowest, float(part.min()))
-        strength[start : start + planes] = (
-            np.sqrt(np.einsum("...e,...e->...", part, part)) if part.ndim == 4 else part
-        )
+        strength[start : start + planes] = total_signal(part)
         yield
     if lowest < 0:
         raise InputError(
@@ -44,6 +42,14 @@ def signal_strength(acquisition: Acquisition) -> Generator[None, None, FloatArra
             "The magnitude is the same everywhere, so no mask can be drawn in it; choose another."
         )
     return strength
+
+
+def total_signal(magnitude: FloatArray) -> FloatArray:
+    """Return the root of the sum of squares over the echoes, if there is such an axis."""
+    if magnitude.ndim == 3:
+        return magnitude
+    power: FloatArray = np.einsum("...e,...e->...", magnitude, magnitude)
+    return np.sqrt(power, out=power)
 
 
 def combination_note(acquisition: Acquisition) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Generator
 
 import numpy as np
 import torch
-from skimage.filters import threshold_otsu
 
 from napari_qsm.acquisition import (
     Acquisition,
@@ -125,20 +124,34 @@ def threshold(acquisition: Acquisition, parameters: Threshold, device: torch.dev
 def _level(strength: FloatArray, fraction: float | None) -> tuple[float, str]:
     """Return the least magnitude of tissue and how it was found."""
     sample = strength.ravel()[:: 1 + strength.size // SAMPLE]
-    high = float(np.percentile(sample, 98))
+    high = float(np.percentile(sample, 98)) or float(strength.max())
     if fraction is not None:
         return fraction * high, f"Tissue has more than {fraction:g} of the 98th percentile"
-    # Its square root, so that a scalp near the coils does not hide the middle of the brain.
-    counts, edges = np.histogram(np.sqrt(np.minimum(sample, high)), bins=256)
-    level = float(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2))) ** 2
+    # Of the square root, so that a scalp near the coils does not hide the middle of the brain.
+    level = otsu(np.sqrt(np.minimum(sample, high))) ** 2
     above = sample > level
-    dark, bright = float(sample[~above].mean()), float(sample[above].mean())
-    if dark > AIR * bright:
+    if np.mean(sample[~above]) > AIR * np.mean(sample[above]):
         return FRACTION * high, (
             "There is no air to tell tissue from by Otsu's criterion, so tissue has more than "
             f"{FRACTION:g} of the 98th percentile"
         )
     return level, f"Tissue has more than {level / high:.2g} of the 98th percentile (Otsu)"
+
+
+def otsu(values: FloatArray) -> float:
+    """Return the value that parts others into the two classes whose means differ the most.
+
+    It maximises ``n0 n1 (mean1 - mean0)^2`` over a histogram of 256 bins; where a gap makes many
+    values equally good, it is the middle of the gap. Reference: Otsu 1979.
+    """
+    counts, edges = np.histogram(values, bins=256)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1].astype(np.float64)
+    above = below[-1] + counts[-1] - below
+    total = np.cumsum(counts * middles)
+    parted = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    best = np.flatnonzero(parted >= parted.max() * (1 - 1e-9))
+    return float((edges[1 + best[0]] + edges[1 + best[-1]]) / 2)
 
 
 def _quality(acquisition: Acquisition) -> Generator[Step, None, FloatArray]:
@@ -169,14 +182,16 @@ def _whole(
     solid = filled(whole, LARGEST_HOLE * litre)
     mask = np.zeros(chosen.shape, dtype=bool)
     mask[box] = solid
-    closed_, holes, all_ = (
-        int(np.count_nonzero(m)) for m in (whole & ~piece[box], solid & ~whole, mask)
+    count, holes, gaps, left = (
+        int(np.count_nonzero(part))
+        for part in (mask, solid & ~whole, whole & ~piece[box], chosen & ~mask)
     )
     notes = [
-        f"The mask is the largest piece, {all_} voxels ({all_ / litre:.3g} litres): {holes} voxels "
-        f"of holes and {closed_} voxels of gaps were filled."
+        f"The mask is the largest piece, {count} voxels ({count / litre:.3g} litres): {holes} "
+        f"voxels of holes and {gaps} of gaps were filled, {left} above the thresholds but apart "
+        "from it or thinner were left out."
     ]
-    if all_ > BRAIN * litre:
+    if count > BRAIN * litre:
         notes.append(
             "That is more than a brain, so scalp or neck are in it; the stage 'bet' takes the "
             "brain alone."
