@@ -199,7 +199,7 @@ class SourcePanel(QWidget):
         with QSignalBlocker(self.measurement):
             self.measurement.clear()
             for index, found in enumerate(measurements):
-                self.measurement.addItem(found.name)
+                self.measurement.addItem(f"{found.name} · {found.summary}")
                 self.measurement.setItemData(
                     index, f"<p>{found.summary}</p>", Qt.ItemDataRole.ToolTipRole
                 )

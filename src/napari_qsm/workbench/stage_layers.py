@@ -22,8 +22,8 @@ PLACEHOLDER = {"qsm_placeholder": True}
 
 _RAW = (Quantity.MAGNITUDE, Quantity.PHASE)
 
-_ALONE = (Quantity.QUALITY, Quantity.FIELD_NOISE)
-"""What only one stage of a chain makes."""
+_ALONE = {Quantity.QUALITY: Place.UNWRAP, Quantity.FIELD_NOISE: Place.FIELD}
+"""What goes without saying which stage made it, if it comes from this place."""
 
 
 def measured_layers(acquisition: Acquisition) -> dict[Quantity, LayerData]:
@@ -88,8 +88,9 @@ def _name(quantity: Quantity, stage: Stage[Any]) -> str:
     """
     if quantity is Quantity.MASK and stage.place is not Place.MASK:
         return f"{quantity.label} · after {stage.label}"
-    own = stage.place is not None and quantity is stage.place.gives
-    if quantity in _ALONE or (own and quantity not in (Quantity.MASK, Quantity.LOCAL_FIELD)):
+    expected = {stage.place.gives} if stage.place else set()
+    expected |= {q for q, place in _ALONE.items() if place is stage.place}
+    if quantity in expected - {Quantity.MASK, Quantity.LOCAL_FIELD}:
         return quantity.label
     return f"{quantity.label} · {stage.label}"
 
