@@ -164,7 +164,8 @@ def _fluid(acquisition: Acquisition, mask: Mask, box: tuple[slice, slice, slice]
     if Quantity.MAGNITUDE in acquisition:
         signal = total_signal(acquisition[Quantity.MAGNITUDE][box])
         fluid &= signal > VOID * np.median(signal[mask[box]])
-    if (share := np.count_nonzero(fluid) / max(1, np.count_nonzero(near))) > MOST:
+    share = float(fluid.sum()) / max(1.0, float(near.sum()))
+    if share > MOST:
         raise InputError(
             f"R2* is below {FLUID_RATE:g} 1/s in {share:.0%} of the voxels near the middle of the "
             "mask, which is no ventricle; check that R2* is in 1/s and not in 1/ms."
