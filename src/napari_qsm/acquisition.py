@@ -331,13 +331,13 @@ def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArra
         return mask
     if _looked_over.get(id(array)) is array:
         return array
-    if not np.isfinite(array).all():
-        count = int(np.count_nonzero(~np.isfinite(array)))
+    with np.errstate(over="ignore"):  # what single precision cannot hold becomes Inf and is refused
+        made = _read_only(array, np.float32)
+    if not np.isfinite(made).all():
         raise InputError(
-            f"The {quantity.label} holds {count} voxels that are not numbers (NaN or Inf); fill "
-            "them or leave them out of the mask."
+            f"The {quantity.label} holds {np.count_nonzero(~np.isfinite(made))} voxels that are "
+            "not numbers (NaN or Inf); fill them or leave them out of the mask."
         )
-    made = _read_only(array, np.float32)
     _looked_over[id(made)] = made
     return made
 
@@ -376,8 +376,7 @@ class Maps:
         return self.volumes[quantity]
 
 
-PIECE_BYTES = 2**24
-"""Bytes hashed at once, some ms."""
+PIECE_BYTES = 2**24  # hashed at once, in some ms
 
 
 def fingerprint(array: NDArray[Any]) -> str:

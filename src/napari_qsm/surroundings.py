@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,19 +16,46 @@ SINGLE_THREAD_VOXELS = 1_000_000
 busy, every operation waits for it."""
 
 
+class _Threads:
+    """The number of threads torch uses, which is one for the whole program.
+
+    Several pieces of work may run at once: whoever comes first notes the number, whoever leaves
+    last restores it, so that nobody restores what another one has set.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = 1
+
+    def enter(self, *, single: bool) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = torch.get_num_threads()
+            self._users += 1
+            torch.set_num_threads(1 if single else self._before)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                torch.set_num_threads(self._before)
+
+
+_THREADS = _Threads()
+
+
 @contextmanager
 def fitting_threads(device: torch.device, voxels: int) -> Iterator[None]:
     """Choose the number of threads for volumes of so many voxels; restore it at the end.
 
     On a CUDA device the memory that became free is given back as well.
     """
-    before = torch.get_num_threads()
-    if device.type == "cpu" and voxels <= SINGLE_THREAD_VOXELS:
-        torch.set_num_threads(1)
+    _THREADS.enter(single=device.type == "cpu" and voxels <= SINGLE_THREAD_VOXELS)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _THREADS.leave()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

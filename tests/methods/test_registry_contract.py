@@ -229,3 +229,18 @@ def test_a_missing_field_is_a_sentence():
     bare = Acquisition(Grid((4, 4, 4), np.eye(4)), {Quantity.MASK: np.ones((4, 4, 4))})
     with pytest.raises(InputError, match="needs a local field"):
         next(find("tkd")(bare))
+
+
+def test_two_runs_at_once_leave_the_number_of_threads_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = (find("tkd")(acquisition()) for _ in range(2))
+        next(first)
+        next(second)
+        list(first)
+        assert torch.get_num_threads() == 1  # the second still works
+        list(second)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -216,11 +216,14 @@ def test_b0_lies_where_the_affine_says(affine, b0):
 
 
 def test_a_stated_direction_silences_doubts_about_it():
-    doubtful = volume(PHASE[..., 0], 0.004, notes=("B0 was assumed somewhere.",))
+    doubtful = volume(PHASE[..., 0], 0.004, notes=("e.nii: B0 was assumed somewhere.",))
     made = assemble_raw([doubtful], (), None, Corrections(b0_direction=(0, 3, 0)))
     assert made.grid.b0_direction == (0, 1, 0)
     assert not told(made, "assumed")
     assert told(made, "(0.000, 1.000, 0.000)")
+    named = volume(PHASE[..., 0], 0.004, notes=("acq-B0map.nii: something else.",))
+    made = assemble_raw([named], (), None, Corrections(b0_direction=(0, 3, 0)))
+    assert told(made, "something else")
 
 
 def test_slices_that_alternate_are_turned_back():

@@ -19,7 +19,7 @@ from napari_qsm.io.together import (
     refuse_unwritable,
     write_together,
 )
-from napari_qsm.pipeline import Planned, Prepared, Recipe
+from napari_qsm.pipeline import GIVEN_MASK, Planned, Prepared, Recipe
 from napari_qsm.preparation.registry import Place
 
 INTERMEDIATE = frozenset({Quantity.PHASE, Quantity.OFFSET, Quantity.UNWRAPPED})
@@ -117,7 +117,8 @@ def write_derivatives(
     maps : Maps or None
         What the method behind them gave.
     recipe : Recipe
-        What was asked for; written as a preset that makes all of it again.
+        What was asked for; written as a preset that makes all of it again, from the same files,
+        mask and corrections.
     folder : str or Path
         Root of the derivatives; created with a ``dataset_description.json`` if it does not exist.
     stem : str
@@ -160,6 +161,8 @@ def write_derivatives(
         preset.with_name(f"{stem}_{name}.nii.gz"): (given[place], quantity)
         for name, (place, quantity) in names.items()
     }
+    if GIVEN_MASK in (entry.stage.key for entry in prepared.plan if entry.stage is not None):
+        recipe = recipe.stating(Place.MASK.key, GIVEN_MASK)  # another one would draw another mask
     text = recipe.to_toml(**({"command": command} if command else {}))
     write_together(_jobs(images, preset, text, Path(folder) / _DESCRIPTION))
     return [*images, preset]

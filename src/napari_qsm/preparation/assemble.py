@@ -70,7 +70,7 @@ def assemble(
     """
     others = [v for v in (mask, magnitude) if v is not None]
     # Where B0 lies is decided by the field alone, so doubts about it elsewhere do not matter.
-    notes = [*field.notes, *(n for v in others for n in v.notes if "B0" not in n)]
+    notes = [*field.notes, *(n for v in others for n in v.notes if not about_b0(n))]
     volumes = [field, *others]
     grid = _grid(field, b0_direction, notes)
     times = [v.echo_times or None for v in volumes]
@@ -97,6 +97,11 @@ def assemble(
         notes=tuple(dict.fromkeys(notes)),
         history=field.history,
     )
+
+
+def about_b0(note: str) -> bool:
+    """Whether what a note says of a file (not the file's name) is about the direction of B0."""
+    return "B0" in note.partition(": ")[2]
 
 
 def spread(values: NDArray[np.floating]) -> float:

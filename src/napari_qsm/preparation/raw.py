@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, InputError, Quantity, Volume
 from napari_qsm.preparation import likeness
-from napari_qsm.preparation.assemble import binary
+from napari_qsm.preparation.assemble import about_b0, binary
 from napari_qsm.preparation.echo_order import Echo, in_order, split
 from napari_qsm.preparation.phase_scale import PhaseScale, decide
 
@@ -175,7 +175,7 @@ def grid_of(first: Volume, corrections: Corrections, notes: list[str]) -> Grid:
         return first.grid
     grid = first.grid.with_b0(corrections.b0_direction)
     stated = ", ".join(f"{b:.3f}" for b in grid.b0_direction)
-    notes[:] = [note for note in notes if "B0" not in note]
+    notes[:] = [note for note in notes if not about_b0(note)]
     notes.append(f"B0 was set to ({stated}) along the stored voxel axes.")
     return grid
 

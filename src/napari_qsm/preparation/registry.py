@@ -147,7 +147,15 @@ def stages(place: Place | None = None) -> Mapping[str, Stage[Any]]:
         m.name for m in pkgutil.walk_packages(package.__path__, "napari_qsm.preparation.")
     ):
         importlib.import_module(module)
-    return {k: s for k, s in _REGISTRY.items() if place is None or s.place is place}
+    # Whoever imported a file first must not decide where it stands in menus and tables.
+    known = sorted(_REGISTRY.items(), key=lambda item: _declared(item[1]))
+    return {key: made for key, made in known if place is None or made.place is place}
+
+
+def _declared(stage: Stage[Any]) -> tuple[str, int]:
+    """File and line of a declaration."""
+    code = getattr(stage.function, "__code__", None)
+    return stage.function.__module__, code.co_firstlineno if code else 0
 
 
 def find(key: str) -> Stage[Any]:

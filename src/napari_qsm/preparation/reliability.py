@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from importlib.metadata import version
+from threading import Thread
 
 import numpy as np
 import torch
@@ -78,16 +79,20 @@ def reliability(acquisition: Acquisition, parameters: Reliability, device: torch
 
 def _meanwhile(phase: FloatArray, inside: NDArray[np.bool_]) -> Generator[float, None, FloatArray]:
     """Unwrap in another thread, handing out a guess of the fraction done until it is."""
-    executor = ThreadPoolExecutor(1, thread_name_prefix="unwrap")
-    began = time.perf_counter()
-    try:
-        future: Future[FloatArray] = executor.submit(_unwrapped, phase, inside)
-        while not wait([future], timeout=0.05).done:
-            typical = np.count_nonzero(inside) / VOXELS_PER_SECOND
-            yield 1 - math.exp(-(time.perf_counter() - began) / typical)
-        return future.result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+    # A daemon, so that a program that ends does not wait for an echo nobody wants any more.
+    future: Future[FloatArray] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_unwrapped(phase, inside))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, name="unwrap", daemon=True).start()
+    began, typical = time.perf_counter(), np.count_nonzero(inside) / VOXELS_PER_SECOND
+    while not wait([future], timeout=0.05).done:
+        yield 1 - math.exp(-(time.perf_counter() - began) / typical)
+    return future.result()
 
 
 def _unwrapped(phase: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:

@@ -139,8 +139,7 @@ class StageRunner(QObject):
             return
         self._stopped |= maps is None and not self._again
         self._again = False
-        self._preparation.finish(place, maps)
-        if maps is not None:
+        if self._preparation.finish(place, maps):
             self.ran.append(place)
             self.made.emit(place, layers)
         self._soon.start()

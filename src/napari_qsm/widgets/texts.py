@@ -46,7 +46,6 @@ SAVE = "Save the maps of the selected result as NIfTI with their provenance (JSO
 NONE = "none"
 
 PREPARE = "Prepare"
-PREPARE_TITLE = "Prepare the field"
 PREPARE_DEVICE = "Where stages run that can use an accelerator."
 OPEN_FOLDER = "Open folder…"
 OPEN_FOLDER_TIP = "A folder of DICOM files, a BIDS data set, or NIfTI files with their sidecars."

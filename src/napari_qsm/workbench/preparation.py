@@ -81,7 +81,7 @@ class Preparation:
         self._tokens["measured"] += 1
         self._failures.clear()
         if not again:
-            self.made.clear()
+            self.made = {}
         self._update()
         self.measured_changed.emit(measured)
 
@@ -279,15 +279,24 @@ class Preparation:
         """Whether the running job works with choices that no longer hold."""
         return self.running is not None and self._begun != self._signatures.get(self.running)
 
-    def finish(self, place: Place, maps: Maps | None) -> None:
-        """Take the outcome of the running job: maps, or None if it was cancelled."""
+    def finish(self, place: Place, maps: Maps | None) -> bool:
+        """Take the outcome of the running job: maps, or None if it was cancelled.
+
+        Returns
+        -------
+        bool
+            Whether maps were taken; those of another measurement, from before the present one was
+            opened, are not.
+        """
         self.job = self.running = None
-        if maps is not None:
+        taken = maps is not None and self._begun[0] == ("measured", self._tokens["measured"])
+        if maps is not None and taken:
             own = maps.provenance.notes[len(self._shared) :]
             made = {**self.made, place: Made(maps, self._begun, own)}
             self.made = {p: made[p] for p in Place if p in made}
             self._failures.pop(place, None)
         self.changed.emit()
+        return taken
 
     def fail(self, place: Place, sentence: str) -> None:
         """Take notice that the running job failed, and why."""
