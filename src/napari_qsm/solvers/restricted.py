@@ -3,7 +3,7 @@
 With R the restriction to a region and s >= 0 the symbol of a convolution, ``R F^-1 s F R`` is a
 discrete boundary value problem: what lies outside the region is zero. The inverse on the whole
 box, ``R F^-1 1/s F R``, differs from the inverse on the region only by what the boundary does,
-so that conjugate gradients preconditioned with it need about as many iterations on fine grids as
+so that conjugate gradients preconditioned with it need hardly more iterations on fine grids than
 on coarse ones.
 """
 
