@@ -131,18 +131,28 @@ class BackgroundProblem:
             )
 
     def _without_noise(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the mask without voxels that hold nothing but noise; noted."""
+        """Return the mask without noise at its edge, where bone and air begin; noted.
+
+        Noise that brain encloses stays: the signal of a haemorrhage decays fast, and a map that
+        left it out would be none.
+        """
         if Quantity.FIELD_NOISE not in self._acquisition:
             return mask
         noise = self._acquisition[Quantity.FIELD_NOISE]
         limit = NOISY * float(np.median(noise[mask])) or math.inf
         calm: NDArray[np.bool_] = mask & (noise <= limit)
-        if count := np.count_nonzero(mask) - np.count_nonzero(calm):
+        kept: NDArray[np.bool_] = mask & ndimage.binary_fill_holes(calm)
+        if count := np.count_nonzero(mask) - np.count_nonzero(kept):
             self.notes.append(
-                f"{count} voxels of the mask were left out, where the field's noise is more than "
-                f"{NOISY:g} times its median."
+                f"{count} voxels at the mask's edge were left out, where the field's noise is more "
+                f"than {NOISY:g} times its median."
             )
-        return calm
+        if count := np.count_nonzero(kept) - np.count_nonzero(calm):
+            self.notes.append(
+                f"{count} voxels inside the brain are as noisy (a haemorrhage, calcification or "
+                "vein); they were kept, and what is found in them is uncertain."
+            )
+        return kept
 
     def _bridged(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return field and mask in the box, small holes of the mask filled; noted."""
