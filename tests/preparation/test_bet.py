@@ -194,6 +194,14 @@ def test_what_is_no_head_is_a_sentence():
         masked(signed, np.eye(4))
 
 
+@pytest.mark.parametrize(("thickness", "said"), [(5, "thick as a brain"), (8, "an empty mask")])
+def test_a_skin_without_a_brain_is_a_sentence(thickness, said):
+    x, y, z = places((40, 40, 40), (4.0, 4.0, 4.0))
+    skin = np.abs(np.sqrt(x**2 + y**2 + z**2) - 70) < thickness / 2
+    with pytest.raises(InputError, match=said):
+        masked(skin.astype(np.float32), np.diag([4.0, 4, 4, 1]))
+
+
 def test_an_unusual_volume_is_said():
     small = np.ascontiguousarray(head(neck=False)[0][::2, ::2, ::2])
     maps = masked(small, np.eye(4))

@@ -19,7 +19,7 @@ from scipy import ndimage
 from skimage.morphology import reconstruction
 from skimage.segmentation import watershed
 
-from napari_qsm.acquisition import FloatArray
+from napari_qsm.acquisition import FloatArray, InputError
 from napari_qsm.preparation.morphology import (
     Mask,
     closed,
@@ -155,11 +155,21 @@ def landscape(head: Even, threshold: FloatArray) -> Generator[None, None, Landsc
         The head.
     threshold : (X, Y, Z) array
         Least signal of tissue over the local mean.
+
+    Raises
+    ------
+    InputError
+        If nothing in the head is as thick as a brain.
     """
     flat, tissue = yield from _tissue(head, threshold)
     tissue = filled(tissue, LARGEST_HOLE * head.scale**3 / float(np.prod(head.spacing)))
     yield
     core = yield from _core(tissue, head.spacing, head.scale)
+    if not core.any():
+        raise InputError(
+            "BET found nothing as thick as a brain in the magnitude; choose a smaller fractional "
+            "threshold, another mask stage or your own mask."
+        )
     allowed = yield from dilated(core, ALLOWANCE * head.scale, head.spacing)
     deep = filled((yield from closed(core, THICKNESS * head.scale, head.spacing)))
     low = float(np.percentile(flat, 2))
