@@ -246,11 +246,15 @@ def _core(tissue: Mask, spacing: Spacing, scale: float) -> Generator[None, None,
 def _peaks(depth: FloatArray, height: float) -> NDArray[np.int32]:
     """Label the tops that rise by more than `height` above the way to any higher one.
 
-    They are found on every second voxel along each axis, in an eighth of the time.
+    A top is all that lies up to `height` below it: voxels apart that happen to be equally deep are
+    one top. They are found on every second voxel along each axis, in an eighth of the time.
     """
     coarse = depth[::2, ::2, ::2]
-    lowered = reconstruction(coarse - height, coarse)
-    labels, _ = ndimage.label(coarse - lowered > 0.999 * height, np.ones((3, 3, 3)))
+    above = coarse - reconstruction(coarse - height, coarse)
+    labels, count = ndimage.label(above > 0, np.ones((3, 3, 3)))
+    highest = np.zeros(count + 1)
+    np.maximum.at(highest, labels.ravel(), above.ravel())
+    labels[(highest <= 0.999 * height)[labels] | (coarse <= height)] = 0
     peaks = np.zeros(depth.shape, dtype=np.int32)
-    peaks[::2, ::2, ::2] = np.where(coarse > height, labels, 0)
+    peaks[::2, ::2, ::2] = labels
     return peaks
