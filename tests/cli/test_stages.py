@@ -137,3 +137,14 @@ def test_shipped_presets_can_be_read_and_say_all_that_they_mean(run):
         assert isinstance(recipe, Recipe)
         assert path.name == f"{name}.toml"
         assert name in run("stages").stdout
+
+
+def test_echoes_where_one_volume_belongs_and_a_phase_as_magnitude_are_refused(
+    run, tmp_path, save_raw, echoes, refused
+):
+    phase = save_raw(tmp_path / "phase.nii.gz", echoes[0])
+    mask = save_raw(tmp_path / "mask.nii.gz", np.ones(echoes[0].shape[:3], np.uint8))
+    inputs = ("--input", f"total_field={phase}", "--input", f"mask={mask}")
+    refused(run("stage", "vsharp", *inputs, "-o", tmp_path / "out"), "one 3D volume was expected")
+    inputs = ("--input", f"magnitude={phase}", "--te", "0.004,0.008,0.012")
+    refused(run("stage", "arlo", *inputs, "-o", tmp_path / "out"), "none is negative")

@@ -257,4 +257,4 @@ def test_a_painted_region_becomes_the_zero_of_susceptibility(dock, qtbot, viewer
     chi = next(x for x in viewer.layers if quantity_of(x) is Quantity.CHI)
     inside = (painted > 0) & (np.asarray(mask.data) > 0)
     assert abs(np.asarray(chi.data)[inside].mean()) < 1e-5
-    assert any("a region of the labels" in n for n in chi.metadata["qsm"]["notes"])
+    assert any("labelled voxels" in n for n in chi.metadata["qsm"]["notes"])

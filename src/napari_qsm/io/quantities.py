@@ -74,6 +74,10 @@ def read_quantities(
     return replace(known, volumes=values, sources=sources, notes=tuple(notes))
 
 
+_ECHOES = frozenset({Quantity.PHASE, Quantity.MAGNITUDE, Quantity.UNWRAPPED, Quantity.OFFSET})
+"""What may have several echoes; everything else is one volume."""
+
+
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
@@ -81,8 +85,18 @@ def _first(*values: Any) -> Any:
 def _converted(
     quantity: Quantity, volume: Volume, known: Acquisition, notes: list[str]
 ) -> NDArray[Any]:
+    if volume.data.ndim == 4 and quantity not in _ECHOES:
+        raise InputError(
+            f"The {quantity.label} has shape {volume.data.shape} where one 3D volume was expected; "
+            "choose one volume."
+        )
     if quantity is Quantity.MASK:
         return binary(volume.data, notes)
+    if quantity is Quantity.MAGNITUDE and (lowest := float(np.nanmin(volume.data))) < 0:
+        raise InputError(
+            f"The magnitude reaches down to {lowest:.3g} where none is negative; check that it is "
+            "not the phase or one part of a complex image."
+        )
     if quantity is Quantity.PHASE:
         data = volume.data if volume.data.ndim == 4 else volume.data[..., None]
         scaling = decide(list(np.moveaxis(data, -1, 0)), unit=volume.unit)

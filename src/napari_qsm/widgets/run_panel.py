@@ -60,6 +60,7 @@ class RunPanel(QWidget):
         self.bar.setMaximumHeight(8)
         self.status = QLabel()
         self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.RichText)  # all that is shown is escaped
         self.status.setMinimumHeight(self.status.fontMetrics().height() * 2)
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._running = False
@@ -109,7 +110,7 @@ class RunPanel(QWidget):
         self.bar.setValue(round(1000 * progress.fraction))
         if self.button.isEnabled():
             left = "" if progress.remaining is None else f" · {duration(progress.remaining)} left"
-            self.status.setText(f"{progress.message}{left}")
+            self.status.setText(escape(f"{progress.message}{left}"))
 
     def show_outcome(self, text: str, notes: Iterable[str] = ()) -> None:
         """Say how the job ended, and what the method wants to be known about its result."""
