@@ -17,6 +17,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Provenance, Quantity
 from napari_qsm.physics import fourier
 from napari_qsm.physics.spherical_mean import SphericalMean, covered, eroded, reach
+from napari_qsm.preparation.morphology import filled
 from napari_qsm.process import Step
 from napari_qsm.solvers.iteration import Iterate, Iterates, Pieces, until_converged
 from napari_qsm.solvers.restricted import filtered
@@ -141,7 +142,10 @@ class BackgroundProblem:
         noise = self._acquisition[Quantity.FIELD_NOISE]
         limit = NOISY * float(np.median(noise[mask])) or math.inf
         calm: NDArray[np.bool_] = mask & (noise <= limit)
-        kept: NDArray[np.bool_] = mask & ndimage.binary_fill_holes(calm)
+        kept = calm.copy()
+        if calm.any():
+            box = bounding_box(calm)
+            kept[box] = mask[box] & filled(calm[box])
         if count := np.count_nonzero(mask) - np.count_nonzero(kept):
             self.notes.append(
                 f"{count} voxels at the mask's edge were left out, where the field's noise is more "
