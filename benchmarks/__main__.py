@@ -18,6 +18,7 @@ from benchmarks.memory import memory_table, peak_volumes
 from benchmarks.preparation import preparation_tables
 from benchmarks.speed import convergence_table, iteration_table
 from benchmarks.throughput import FULL, QUICK, throughput, throughput_table
+from benchmarks.unwrapping import unwrapping_table
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--in-vivo", type=Path, help="folder of slabs with COSMOS; only this table")
     parser.add_argument("--preparation", action="store_true", help="only the stages before")
+    parser.add_argument("--unwrapping", action="store_true", help="only unwrapping, many wraps")
     parser.add_argument("--throughput", help=argparse.SUPPRESS)  # the throughput table's child
     parser.add_argument("--unwrap", help=argparse.SUPPRESS)
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # the memory table's child
@@ -47,6 +49,9 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {load}\n"
     )
+    if arguments.unwrapping:
+        print(unwrapping_table(64 if arguments.quick else 128))
+        return
     if arguments.preparation:
         print(throughput_table(QUICK if arguments.quick else FULL, arguments.threads), end="\n\n")
         for table in preparation_tables(1.5 if arguments.quick else 1.0):
