@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QSizePolicy, QTo
 from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import texts
 from napari_qsm.workbench.layers import quantity_of
-from napari_qsm.workbench.stage_layers import is_prepared
+from napari_qsm.workbench.stage_layers import is_on_its_way, is_prepared
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -129,7 +129,12 @@ class LayerChoice(QWidget):
     def _obvious(self, there: Layer | None) -> Layer | None:
         if not self._auto:
             return there
-        fitting = [layer for layer in self._offered if quantity_of(layer) in self.accepts]
+        # A field must not be inverted in the brain's mask while its own is still to come.
+        fitting = [
+            layer
+            for layer in self._offered
+            if quantity_of(layer) in self.accepts and not is_on_its_way(layer)
+        ]
         return next(filter(is_prepared, fitting), there or next(iter(fitting), None))
 
     def _rename(self, event: object = None) -> None:

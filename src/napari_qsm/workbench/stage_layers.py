@@ -62,6 +62,7 @@ def made_layers(
         "method": provenance.method,
         "params": dict(provenance.parameters),
         "provenance": provenance,
+        PREPARED: False,  # until all that belongs together is on show
     }
     made = {}
     for quantity in sorted(maps.volumes, key=lambda q: q is main):
@@ -104,3 +105,8 @@ def mark(layer: Layer, **entries: Any) -> None:
 def is_prepared(layer: Layer) -> bool:
     """Whether the next reconstruction should start from this layer."""
     return bool((facts_of(layer) or {}).get(PREPARED))
+
+
+def is_on_its_way(layer: Layer) -> bool:
+    """Whether a stage made this layer and nobody has handed it on (yet)."""
+    return (facts_of(layer) or {}).get(PREPARED) is False
