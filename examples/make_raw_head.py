@@ -14,7 +14,7 @@ from napari_qsm.acquisition import Quantity
 from napari_qsm.io.nifti import write_maps
 from napari_qsm.training.raw_head import sample_raw_head
 
-VOXEL_SIZE = 3.0  # mm; 1.0 for a head of full size, which takes a quarter of a minute
+VOXEL_SIZE = 3.0  # mm; 1.0 for a head of full size, which takes a third of a minute
 FOLDER = Path("digital-head")
 
 raw = sample_raw_head("haemorrhage", VOXEL_SIZE)
