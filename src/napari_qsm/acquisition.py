@@ -191,7 +191,9 @@ class Provenance:
     method : str
         Key of the method or stage in its registry.
     parameters : mapping
-        Every parameter, defaults included.
+        Every parameter, defaults included; None where the method chose for itself.
+    chosen : mapping
+        What it chose for those, by name. `parameters` updated with these repeat the run exactly.
     inputs : mapping of str to str
         SHA-256 (first 16 hex digits) of each input volume by quantity key.
     sources : mapping of str to str
@@ -214,6 +216,7 @@ class Provenance:
 
     method: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     grid: Mapping[str, Any] = field(default_factory=dict)

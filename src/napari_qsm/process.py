@@ -255,6 +255,7 @@ class Process(Generic[P]):
         provenance = Provenance(
             method=self.key,
             parameters=parameters.model_dump(mode="json"),
+            chosen=maps.provenance.chosen,
             inputs=inputs,
             sources={key: sources[key] for key in inputs if key in sources},
             grid={

@@ -63,6 +63,7 @@ class Quantity(Enum):
     CHI_POS = ("chi_pos", "paramagnetic", "χ+", "ppm", (0.0, 0.1), "inferno", "desc-paramagnetic_Chimap")
     CHI_NEG = ("chi_neg", "diamagnetic", "χ-", "ppm", (0.0, 0.1), "viridis", "desc-diamagnetic_Chimap")
     RESIDUAL = ("residual", "residual field", "Dχ-f", "ppm", (-0.02, 0.02), "berlin", "desc-residual_fieldmap")
+    UNRELIABLE = ("unreliable", "unreliable voxels", "", "", (0.0, 1.0), "red", "desc-unreliable_mask")
     ERROR = ("error", "error to reference", "Δχ", "ppm", (-0.1, 0.1), "berlin", "desc-error_Chimap")
     CHI_TENSOR = ("chi_tensor", "susceptibility tensor", "χij", "ppm", (-0.15, 0.15), "gray", "desc-tensor_Chimap")
     MMS = ("mms", "mean susceptibility", "MMS", "ppm", (-0.15, 0.15), "gray", "desc-mean_Chimap")

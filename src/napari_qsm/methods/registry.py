@@ -10,13 +10,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Quantity
 from napari_qsm.process import P, Parameters, Process, Step, Work, parameter
+
+if TYPE_CHECKING:
+    from napari_qsm.methods.workspace import Workspace
 
 __all__ = [
     "DEFAULT_METHOD",
@@ -37,7 +41,20 @@ Reconstruction = Work
 
 @dataclass(frozen=True)
 class Method(Process[P]):
-    """A reconstruction method: a `Process` from an acquisition to maps of susceptibility."""
+    """A reconstruction method: a `Process` from an acquisition to maps of susceptibility.
+
+    Parameters
+    ----------
+    tuning : str
+        Name of the one parameter that trades streaks and noise for blur: what people tune, sweep
+        and drag. Empty if there is none.
+    symbol : callable, optional
+        ``(workspace, parameters) -> Tensor``: for a method that is nothing but a Fourier filter of
+        the field, that filter on the half grid. It is what makes a method live.
+    """
+
+    tuning: str = field(default="", kw_only=True)
+    symbol: Callable[[Workspace, P], Tensor] | None = field(default=None, kw_only=True)
 
 
 DEFAULT_METHOD = "tv"
@@ -56,19 +73,35 @@ def method(
     needs: tuple[Quantity, ...] = (Quantity.LOCAL_FIELD,),
     uses: tuple[Quantity, ...] = (Quantity.MASK,),
     gives: tuple[Quantity, ...] = (Quantity.CHI, Quantity.RESIDUAL),
+    tuning: str = "",
+    symbol: Callable[[Workspace, P], Tensor] | None = None,
 ) -> Callable[[Callable[[Acquisition, P, torch.device], Reconstruction]], Method[P]]:
     """Turn a generator function into a registered `Method`.
 
     Raises
     ------
     ValueError
-        If the key is taken.
+        If the key is taken, or `tuning` names no parameter.
     """
+    if tuning and tuning not in parameters.model_fields:
+        raise ValueError(f"'{tuning}' is no parameter of '{key}'.")
 
     def register(function: Callable[[Acquisition, P, torch.device], Reconstruction]) -> Method[P]:
         if key in _REGISTRY:
             raise ValueError(f"Two methods are called '{key}'.")
-        made = Method(key, label, summary, needs, uses, gives, references, parameters, function)
+        made = Method(
+            key,
+            label,
+            summary,
+            needs,
+            uses,
+            gives,
+            references,
+            parameters,
+            function,
+            tuning=tuning,
+            symbol=symbol,
+        )
         _REGISTRY[key] = made
         return made
 
@@ -92,8 +125,17 @@ def methods() -> Mapping[str, Method[Any]]:
 
 
 def find(key: str) -> Method[Any]:
-    """Return the method called `key`, or raise `InputError` naming those that exist."""
+    """Return the method called `key`, such as ``"tv"``, or wrapped, ``"tv+two_pass"``.
+
+    Raises
+    ------
+    InputError
+        If there is none; it names those that exist.
+    """
+    from napari_qsm.methods.wrapping import JOINT, wrap
+
+    inner, *around = key.split(JOINT)
     known = methods()
-    if key not in known:
-        raise InputError(f"There is no method '{key}'; there are {', '.join(known)}.")
-    return known[key]
+    if inner not in known:
+        raise InputError(f"There is no method '{inner}'; there are {', '.join(known)}.")
+    return wrap(known[inner], tuple(around))

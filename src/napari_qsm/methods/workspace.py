@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from napari_qsm.acquisition import (
 )
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.preparation.noise import field_noise
 from napari_qsm.process import Step
 from napari_qsm.solvers.iteration import Iterate, Iterates, until_converged
 from napari_qsm.surroundings import bounding_box, fitting_threads
@@ -32,6 +33,11 @@ PADDING = 1.25
 """Room around the mask's bounding box, as a factor on each side.
 
 The k-space kernel is periodic, so the field of one side of the head would reach the other."""
+
+Weighting = Literal["auto", "noise", "magnitude", "mask", "none"]
+"""How much each voxel of the field counts; ``"auto"`` is the first of the next three possible."""
+
+_WEIGHTED = {"noise": "field noise", "magnitude": "magnitude"}
 
 _SUM = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32}
 """Precision of sums; Apple's GPUs have no double precision."""
@@ -80,6 +86,7 @@ class Workspace:
         self._estimate: Callable[[], Tensor] | None = None
         self._fraction = 0.0
         self.notes: list[str] = []
+        self.chosen: dict[str, Any] = {}
         shape = fourier.smooth_shape([s.stop - s.start for s in self._box], padding)
         lattice = _Lattice(shape, grid.voxel_size, grid.b0_direction)
         self.dipole = DipoleConvolution(lattice, padded_shape=shape, device=device)
@@ -125,29 +132,81 @@ class Workspace:
         """Return the local field in ppm, zero outside the mask."""
         return self.place(self._acquisition[Quantity.LOCAL_FIELD])
 
-    def weights(self, *, magnitude: bool) -> Tensor:
-        """Squared data weights: the mask, or the squared magnitude in it with a mean of 1.
-
-        Echoes are combined by their sum of squares. Values above the 99th percentile are clipped:
-        a few bright vessels must not decide how much everything else counts.
+    def weighting(self, wanted: Weighting) -> Weighting:
+        """Return the weighting that is possible, noted: what is known best for ``"auto"``.
 
         Raises
         ------
         InputError
-            If the magnitude is zero everywhere in the mask.
+            If a map is wanted that the acquisition does not have.
         """
-        if not magnitude:
-            return self.region().float()
+        known = self._acquisition
+        has = {"noise": Quantity.FIELD_NOISE in known, "magnitude": Quantity.MAGNITUDE in known}
+        if wanted == "auto":
+            wanted = "noise" if has["noise"] else "magnitude" if has["magnitude"] else "mask"
+        elif not has.get(wanted, True):
+            raise InputError(
+                f"{self._label} was asked to weight by the {_WEIGHTED[wanted]}, which is not "
+                "there; choose one, or another weighting."
+            )
+        told = {
+            "noise": "The field is weighted by one over its noise variance.",
+            "magnitude": "The field is weighted by the squared magnitude.",
+            "mask": "The field counts the same everywhere in the mask, nothing outside.",
+            "none": "The field counts the same everywhere, being zero outside the mask.",
+        }
+        self.notes.append(told[wanted])
+        return wanted
+
+    def weights(self, weighting: Weighting) -> Tensor:
+        """Squared data weights W^2 with a mean of 1 in the mask, 0 outside it.
+
+        ``"magnitude"`` is the squared magnitude, echoes combined by their sum of squares,
+        ``"noise"`` one over the variance of the field. Values above the 99th percentile are
+        clipped: a few bright vessels must not decide how much everything else counts.
+
+        Raises
+        ------
+        InputError
+            If they are zero everywhere in the mask.
+        """
         mask = self._acquisition.mask
-        signal = self._acquisition[Quantity.MAGNITUDE].astype(np.float32)
-        power = np.square(signal).reshape(*signal.shape[:3], -1).sum(-1)
+        if weighting == "magnitude":
+            signal = self._acquisition[Quantity.MAGNITUDE].astype(np.float32)
+            power = np.square(signal).reshape(*signal.shape[:3], -1).sum(-1)
+        elif weighting == "noise":
+            noise = self._acquisition[Quantity.FIELD_NOISE].astype(np.float32)
+            power = np.where(noise > 0, 1 / np.square(np.maximum(noise, 1e-12)), 0)
+        else:
+            return self.region().float()
         power = np.minimum(power, np.percentile(power[mask], 99))
         if not (mean := float(power[mask].mean(dtype=np.float64))) > 0:
             raise InputError(
-                "The magnitude is zero in the whole mask; choose another magnitude or run without "
-                "weights."
+                f"The {_WEIGHTED[weighting]} is zero in the whole mask; choose another one or run "
+                "without weights."
             )
         return self.place(power / mean)
+
+    def noise(self) -> float:
+        """Return the noise of the field in ppm, of which regularisation is a share."""
+        return field_noise(self._acquisition[Quantity.LOCAL_FIELD], self._acquisition.mask)
+
+    def choose(self, name: str, value: float, why: str) -> float:
+        """Choose a parameter that was left to the method: rounded, told, kept with the result.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter's field.
+        value : float
+            In its unit; brought into the parameter's range by the caller.
+        why : str
+            How it came about, for the note "name = value, WHY."
+        """
+        chosen = float(f"{value:.3g}")
+        self.chosen[name] = chosen
+        self.notes.append(f"{name.replace('_', ' ')} = {chosen:g}, {why}.")
+        return chosen
 
     def step(
         self,
@@ -246,7 +305,7 @@ class Workspace:
                 Quantity.CHI: self._restore(referenced),
                 Quantity.RESIDUAL: self._restore(self._masked(residual)),
             },
-            Provenance(notes=notes),
+            Provenance(notes=notes, chosen=self.chosen),
         )
 
     @cached_property

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.phase import phase_scale, phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
-from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.solvers.fourier import scale_spectrum
 from napari_qsm.solvers.gradient_descent import gradient_descent
 from napari_qsm.solvers.iteration import Pieces
@@ -23,14 +23,7 @@ class NDI(Parameters):
     tolerance: float = parameter(
         1e-3, "Stop when the relative change falls below this.", low=1e-6, high=1e-1, log=True
     )
-    phase_scale: float = parameter(
-        16.05,
-        "Phase that 1 ppm makes where B0 or echo time is unknown; the default is 20 ms at 3 T.",
-        low=0.1,
-        high=500,
-        unit="rad/ppm",
-        log=True,
-    )
+    phase_scale: float | None = phase_scale_parameter()
 
 
 @method(
@@ -39,7 +32,8 @@ class NDI(Parameters):
     summary="Nonlinear dipole inversion: no regularisation but early stopping, robust to wraps.",
     parameters=NDI,
     references=("10.1002/nbm.4271",),
-    uses=(Quantity.MASK, Quantity.MAGNITUDE),
+    uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE),
+    tuning="iterations",
 )
 def ndi(acquisition: Acquisition, parameters: NDI, device: torch.device) -> Reconstruction:
     """Descend along the gradient of ``|W (exp(i s D chi) - exp(i s f))|^2``.
@@ -53,9 +47,9 @@ def ndi(acquisition: Acquisition, parameters: NDI, device: torch.device) -> Reco
     """
     with Workspace(acquisition, device, "NDI") as space:
         yield space.step(0.0, "preparing")
-        scale = _phase_scale(acquisition, parameters, space)
+        scale = phase_scale(acquisition, parameters.phase_scale, space)
         symbol = space.dipole.spectrum
-        weights = space.weights(magnitude=Quantity.MAGNITUDE in acquisition)
+        weights = space.weights(space.weighting("auto"))
         weights /= weights.max()
         phase = space.field().mul_(scale)
 
@@ -75,16 +69,3 @@ def ndi(acquisition: Acquisition, parameters: NDI, device: torch.device) -> Reco
             view=lambda transform: fourier.volume(transform, space.shape).div_(scale),
         )
         return (yield from space.finish(result))
-
-
-def _phase_scale(acquisition: Acquisition, parameters: NDI, space: Workspace) -> float:
-    """Phase in rad that 1 ppm makes at the mean echo time, or the stated one; noted."""
-    if acquisition.field_strength and acquisition.echo_times:
-        echo_time = sum(acquisition.echo_times) / len(acquisition.echo_times)
-        scale = radians_per_ppm(acquisition.field_strength, echo_time)
-        origin = f"{acquisition.field_strength:g} T, mean echo time {1000 * echo_time:.3g} ms"
-    else:
-        scale = parameters.phase_scale
-        origin = "B0 or echo time unknown: the parameter's value"
-    space.notes.append(f"1 ppm counts as {scale:.2f} rad ({origin}).")
-    return scale

@@ -28,12 +28,25 @@ class Tikhonov(Parameters):
     )
 
 
+def symbol(space: Workspace, parameters: Tikhonov) -> Tensor:
+    """Return the filter ``D / (D^2 + lambda Gamma^2)`` on the half grid, 0 at the origin."""
+    kernel = space.dipole.spectrum
+    if parameters.regularizer == "gradient":
+        penalty = Gradient(space.voxel_size).spectrum(space.shape, device=space.device)
+    else:
+        penalty = torch.ones_like(kernel)
+    normal = kernel.square().add_(penalty, alpha=parameters.regularization)
+    return (kernel / normal).masked_fill_(normal == 0, 0)
+
+
 @method(
     key="tikhonov",
     label="Tikhonov",
     summary="Quadratic smoothness in closed form: instant, smooth, loses contrast.",
     parameters=Tikhonov,
     references=("10.1002/mrm.25029", "10.1002/jmri.24365"),
+    tuning="regularization",
+    symbol=symbol,
 )
 def tikhonov(
     acquisition: Acquisition, parameters: Tikhonov, device: torch.device
@@ -44,15 +57,5 @@ def tikhonov(
     gradient (1/mm^2) or 1, and chi(k=0) = 0. Reference: Bilgic et al. 2014.
     """
     with Workspace(acquisition, device, "Tikhonov") as space:
-
-        def symbol() -> Tensor:
-            kernel = space.dipole.spectrum
-            if parameters.regularizer == "gradient":
-                penalty = Gradient(space.voxel_size).spectrum(space.shape, device=device)
-            else:
-                penalty = torch.ones_like(kernel)
-            normal = kernel.square().add_(penalty, alpha=parameters.regularization)
-            return (kernel / normal).masked_fill_(normal == 0, 0)
-
-        estimate = yield from space.filtered(symbol)
+        estimate = yield from space.filtered(lambda: symbol(space, parameters))
         return (yield from space.finish(estimate))

@@ -41,12 +41,23 @@ def truncated_inverse(symbol: Tensor, threshold: float, variant: str) -> Tensor:
     return inverse
 
 
+def symbol(space: Workspace, parameters: TKD) -> Tensor:
+    """Return the filter D+ on the half grid."""
+    kernel = space.dipole.spectrum
+    inverse = truncated_inverse(kernel, parameters.threshold, parameters.variant)
+    if parameters.correct_psf:
+        inverse /= mean_over_spectrum(inverse * kernel, space.shape)
+    return inverse
+
+
 @method(
     key="tkd",
     label="TKD",
     summary="Thresholded k-space division: instant, streaks at the magic angle.",
     parameters=TKD,
     references=("10.1002/mrm.22135", "10.1002/mrm.24405"),
+    tuning="threshold",
+    symbol=symbol,
 )
 def tkd(acquisition: Acquisition, parameters: TKD, device: torch.device) -> Reconstruction:
     """Divide the field's spectrum by the dipole kernel wherever that is safe.
@@ -56,13 +67,5 @@ def tkd(acquisition: Acquisition, parameters: TKD, device: torch.device) -> Reco
     (Schweser et al. 2013) restores the size of small structures.
     """
     with Workspace(acquisition, device, "TKD") as space:
-
-        def symbol() -> Tensor:
-            kernel = space.dipole.spectrum
-            inverse = truncated_inverse(kernel, parameters.threshold, parameters.variant)
-            if parameters.correct_psf:
-                inverse /= mean_over_spectrum(inverse * kernel, space.shape)
-            return inverse
-
-        estimate = yield from space.filtered(symbol)
+        estimate = yield from space.filtered(lambda: symbol(space, parameters))
         return (yield from space.finish(estimate))

@@ -1,7 +1,6 @@
 """TV: total variation by ADMM."""
 
 from collections.abc import Generator
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,9 +8,8 @@ from torch import Tensor
 from napari_qsm import process
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
-from napari_qsm.methods.workspace import Workspace
+from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.preparation.noise import field_noise
 from napari_qsm.solvers.admm import total_variation
 from napari_qsm.solvers.fourier import QuadraticStep, WeightedQuadraticStep
 
@@ -23,7 +21,7 @@ DATA_PENALTY = 0.3
 """Penalty of the weighted data split; 0.1 to 1 all converge, this soonest (measured)."""
 
 
-NOISE_SHARE = {"magnitude": 0.05, "mask": 0.1, "none": 0.1}
+NOISE_SHARE = {"noise": 0.05, "magnitude": 0.05, "mask": 0.1, "none": 0.1}
 """lambda over the noise of the field, in mm, for each weighting. Near the best on the digital head;
 on measured fields, noisier than it, a quarter less error than with its lambda. Weights by the
 magnitude discount the noisiest voxels already (docs/benchmarks.md)."""
@@ -43,11 +41,11 @@ class TV(Parameters):
         alias="lambda",
         typical=1e-4,
     )
-    weights: Literal["magnitude", "mask", "none"] = parameter(
-        "magnitude",
-        "Trust the field by the squared magnitude (if there is one), equally in the mask, or "
-        "equally everywhere, being zero outside the mask: faster, but a quarter to a half more "
-        "error.",
+    weights: Weighting = parameter(
+        "auto",
+        "How much each voxel of the field counts: by one over its noise variance, by the squared "
+        "magnitude, equally in the mask, or equally everywhere, being zero outside the mask, which "
+        "is faster. By itself the first of these there is.",
     )
     penalty_ratio: float = parameter(
         100.0,
@@ -84,7 +82,7 @@ def _start(
 
 
 def _data_term(
-    weighting: str, space: Workspace, gradient: Gradient, penalty: float, estimate: Tensor
+    weighting: Weighting, space: Workspace, gradient: Gradient, penalty: float, estimate: Tensor
 ) -> Generator[Step, None, QuadraticStep | WeightedQuadraticStep]:
     """Return the data term for a weighting, pausing on the way."""
     symbol = space.dipole.spectrum
@@ -93,7 +91,7 @@ def _data_term(
     yield space.step(0.0, "preparing the data")
     if weighting == "none":
         return QuadraticStep(field, symbol, prior, penalty=penalty)
-    weights = space.weights(magnitude=weighting == "magnitude")
+    weights = space.weights(weighting)
     yield space.step(0.0, "preparing the data")
     return WeightedQuadraticStep(
         field,
@@ -106,36 +104,17 @@ def _data_term(
     )
 
 
-def _weighting(acquisition: Acquisition, parameters: TV, space: Workspace) -> str:
-    """Return the weighting that is possible: that of the parameters, or none; noted."""
-    if parameters.weights == "magnitude" and Quantity.MAGNITUDE not in acquisition:
-        space.notes.append("The field counts the same everywhere (no magnitude was given).")
-        return "none"
-    words = {
-        "magnitude": "The field is weighted by the squared magnitude.",
-        "mask": "The field counts the same everywhere in the mask, nothing outside.",
-        "none": "The field counts the same everywhere.",
-    }
-    space.notes.append(words[parameters.weights])
-    return parameters.weights
-
-
-def _regularization(
-    acquisition: Acquisition, parameters: TV, weighting: str, space: Workspace
-) -> float:
-    """Return lambda in ppm mm: the one stated, or a share of the field's noise; noted."""
+def _regularization(parameters: TV, weighting: str, space: Workspace) -> float:
+    """Return lambda in ppm mm: the one stated, or a share of the field's noise."""
     if parameters.regularization is not None:
         return parameters.regularization
-    noise = field_noise(acquisition[Quantity.LOCAL_FIELD], acquisition.mask)
+    noise = space.noise()
     number = process.number(TV.model_fields["regularization"])
     assert number is not None
     share = NOISE_SHARE[weighting]
-    chosen = float(f"{min(max(share * noise, number.low), number.high):.3g}")
-    space.notes.append(
-        f"lambda = {chosen:g} ppm mm, chosen as {share:g} mm times the field's noise of "
-        f"{noise:.2g} ppm."
-    )
-    return chosen
+    value = min(max(share * noise, number.low), number.high)
+    why = f"ppm mm, chosen as {share:g} mm times the field's noise of {noise:.2g} ppm"
+    return space.choose("regularization", value, why)
 
 
 @method(
@@ -144,7 +123,8 @@ def _regularization(
     summary="Total variation: sharp edges, few streaks, seconds.",
     parameters=TV,
     references=("10.1002/mrm.25029", "10.1002/mrm.27073"),
-    uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.CHI),
+    uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE, Quantity.CHI),
+    tuning="regularization",
 )
 def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Reconstruction:
     """Minimise ``1/2 |W (D chi - f)|^2 + lambda |G chi|_1`` by ADMM.
@@ -155,10 +135,8 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
     """
     with Workspace(acquisition, device, "TV") as space:
         yield space.step(0.0, "preparing")
-        weighting = _weighting(acquisition, parameters, space)
-        penalty = parameters.penalty_ratio * _regularization(
-            acquisition, parameters, weighting, space
-        )
+        weighting = space.weighting(parameters.weights)
+        penalty = parameters.penalty_ratio * _regularization(parameters, weighting, space)
         threshold = 1 / parameters.penalty_ratio
         gradient = Gradient(space.voxel_size)
         estimate, dual = _start(acquisition, space, gradient, threshold)

@@ -1,0 +1,161 @@
+"""Wrappers: what can be done around any method, and is a method again.
+
+``find("tv+two_pass")`` is TV in two passes, ``find("tv+two_pass+sigma")`` has an uncertainty, too.
+A wrapped method has the parameters of both, needs and uses what the inner one does, and is run,
+shown, stored and repeated like any other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic
+
+import torch
+from pydantic import create_model
+
+from napari_qsm.acquisition import Acquisition, InputError, Quantity
+from napari_qsm.methods.registry import Method
+from napari_qsm.process import P, Parameters, Work
+
+Inner = Callable[[Acquisition], Work]
+"""The inner method, ready to run on any acquisition with its parameters."""
+
+JOINT = "+"
+"""Stands between a method's key and its wrappers' keys."""
+
+
+@dataclass(frozen=True)
+class Wrapper(Generic[P]):
+    """Something that runs a method, perhaps more than once, and makes more of what comes out.
+
+    Parameters
+    ----------
+    key, label, summary : str
+        As those of a method; the label reads well after a method's: "TV, two passes".
+    uses, gives : tuple[Quantity, ...]
+        Volumes it takes into account, and what it makes, both beyond the method's own.
+    references : tuple[str, ...]
+        DOIs.
+    parameters : type[Parameters]
+        Its own parameters; no name of theirs may be a method's.
+    function : callable
+        ``(inner, acquisition, parameters, device) -> Generator[Step, None, Maps]``.
+    """
+
+    key: str
+    label: str
+    summary: str
+    uses: tuple[Quantity, ...]
+    gives: tuple[Quantity, ...]
+    references: tuple[str, ...]
+    parameters: type[P]
+    function: Callable[[Inner, Acquisition, P, torch.device], Work]
+
+    def __call__(self, method: Method[Any]) -> Method[Any]:
+        """Wrap a method.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the wrapper is called like one of the method.
+        """
+        return _wrapped(self, method)
+
+
+_WRAPPERS: dict[str, Wrapper[Any]] = {}
+
+
+def wrapper(
+    *,
+    key: str,
+    label: str,
+    summary: str,
+    parameters: type[P],
+    references: tuple[str, ...],
+    uses: tuple[Quantity, ...] = (),
+    gives: tuple[Quantity, ...] = (),
+) -> Callable[[Callable[[Inner, Acquisition, P, torch.device], Work]], Wrapper[P]]:
+    """Turn a generator function into a registered `Wrapper`.
+
+    Raises
+    ------
+    ValueError
+        If the key is taken.
+    """
+
+    def register(function: Callable[[Inner, Acquisition, P, torch.device], Work]) -> Wrapper[P]:
+        if key in _WRAPPERS:
+            raise ValueError(f"Two wrappers are called '{key}'.")
+        made = Wrapper(key, label, summary, uses, gives, references, parameters, function)
+        _WRAPPERS[key] = made
+        return made
+
+    return register
+
+
+def wrappers() -> Mapping[str, Wrapper[Any]]:
+    """Return all wrappers by key."""
+    import napari_qsm.methods.wrappers as package
+
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+        importlib.import_module(f"{package.__name__}.{module}")
+    return dict(_WRAPPERS)
+
+
+def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
+    """Wrap a method in wrappers by key, the innermost first.
+
+    Raises
+    ------
+    InputError
+        If there is no such wrapper, or one comes twice.
+    """
+    known = wrappers()
+    for number, key in enumerate(keys):
+        if key not in known:
+            raise InputError(f"Nothing called '{key}' can be put around a method; there are "
+                             f"{', '.join(known)}.")  # fmt: skip
+        if key in keys[:number]:
+            raise InputError(f"'{key}' was put around {method.label} twice; once is enough.")
+        method = known[key](method)
+    return method
+
+
+@lru_cache(maxsize=256)
+def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
+    if common := set(method.parameters.model_fields) & set(wrapper.parameters.model_fields):
+        raise ValueError(f"{method.label} and '{wrapper.key}' both have {', '.join(common)}.")
+    both: type[Parameters] = create_model(
+        f"{method.parameters.__name__}{wrapper.parameters.__name__}",
+        __base__=(wrapper.parameters, method.parameters),  # the last one's fields come first
+    )
+
+    def function(acquisition: Acquisition, parameters: Parameters, device: torch.device) -> Work:
+        values = dict(parameters)
+        own, inside = (
+            kind.model_construct(**{name: values[name] for name in kind.model_fields})
+            for kind in (wrapper.parameters, method.parameters)
+        )
+        return (
+            yield from wrapper.function(
+                lambda given: method.function(given, inside, device), acquisition, own, device
+            )
+        )
+
+    return Method(
+        key=f"{method.key}{JOINT}{wrapper.key}",
+        label=f"{method.label}, {wrapper.label}",
+        summary=wrapper.summary,
+        needs=method.needs,
+        uses=tuple(dict.fromkeys((*method.uses, *wrapper.uses))),
+        gives=tuple(dict.fromkeys((*method.gives, *wrapper.gives))),
+        references=tuple(dict.fromkeys((*method.references, *wrapper.references))),
+        parameters=both,
+        function=function,
+        cpu_only=method.cpu_only,
+        tuning=method.tuning,
+    )
