@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.methods.inversion.tkd import truncated_inverse
 from napari_qsm.methods.registry import find
@@ -168,10 +168,10 @@ def test_ndi_says_which_phase_scale_it_used():
     grid = Grid((8, 8, 8), np.eye(4))
     known = Acquisition(grid, {Quantity.LOCAL_FIELD: field}, 3.0, (0.01, 0.03))
     notes = reconstruct("ndi", known, iterations=1).provenance.notes
-    assert any("16.05 rad (3 T, mean echo time 20 ms)" in note for note in notes)
+    assert any("rad/ppm (3 T, mean echo time 20 ms)" in note for note in notes)
     unknown = Acquisition(grid, {Quantity.LOCAL_FIELD: field})
-    notes = reconstruct("ndi", unknown, iterations=1, phase_scale=7).provenance.notes
-    assert any("7.00 rad (B0 or echo time unknown" in note for note in notes)
+    notes = reconstruct("ndi", unknown, iterations=1).provenance.notes
+    assert any("rad/ppm (B0 or echo time unknown" in note for note in notes)
 
 
 @dataclass(frozen=True)
@@ -229,14 +229,26 @@ def test_tv_says_which_weights_ran(head):
         maps = reconstruct("tv", measured, weights=weights, max_iterations=1)
         return " ".join(maps.provenance.notes)
 
-    assert "the same everywhere." in notes(head.measured, "none")
+    assert "the same everywhere, being zero" in notes(head.measured, "none")
     assert "squared magnitude" in notes(head.measured, "magnitude")
     bare = Acquisition(
         head.measured.grid,
         {q: head.measured[q] for q in (Quantity.LOCAL_FIELD, Quantity.MASK)},
     )
-    assert "no magnitude was given" in notes(bare, "magnitude")
-    assert "in the mask" in notes(bare, "mask")
+    assert "nothing outside" in notes(bare, "auto")
+    with pytest.raises(InputError, match="weight by the magnitude, which is not there"):
+        notes(bare, "magnitude")
+    noise = np.where(head.measured.mask, 0.002, 0.0)
+    known = head.measured.with_volumes({Quantity.FIELD_NOISE: noise})
+    assert "noise variance" in notes(known, "auto")
+
+
+def test_what_a_method_chose_repeats_its_run(head):
+    chosen = reconstruct("tv", head.measured, max_iterations=2)
+    assert set(chosen.provenance.chosen) == {"regularization"}
+    again = reconstruct("tv", head.measured, max_iterations=2, **chosen.provenance.chosen)
+    np.testing.assert_array_equal(again[Quantity.CHI], chosen[Quantity.CHI])
+    assert not again.provenance.chosen
 
 
 def test_lambda_follows_the_noise_and_is_noted(head):

@@ -34,9 +34,8 @@ def phase_scale(acquisition: Acquisition, stated: float | None, space: Workspace
         echo_time = sum(acquisition.echo_times) / len(acquisition.echo_times)
         value = radians_per_ppm(acquisition.field_strength, echo_time)
         why = (
-            "rad that 1 ppm counts as: "
-            f"{acquisition.field_strength:g} T, mean echo time {1000 * echo_time:.3g} ms"
+            f"rad/ppm ({acquisition.field_strength:g} T, mean echo time {1000 * echo_time:.3g} ms)"
         )
     else:
-        value, why = UNKNOWN_SCALE, "rad that 1 ppm counts as, since B0 or echo time is unknown"
+        value, why = UNKNOWN_SCALE, "rad/ppm (B0 or echo time unknown)"
     return space.choose("phase_scale", value, why)

@@ -201,11 +201,12 @@ class Workspace:
         value : float
             In its unit; brought into the parameter's range by the caller.
         why : str
-            How it came about, for the note "name = value, WHY."
+            Unit and how it came about, for the note "name = value WHY."
         """
         chosen = float(f"{value:.3g}")
         self.chosen[name] = chosen
-        self.notes.append(f"{name.replace('_', ' ')} = {chosen:g}, {why}.")
+        told = {"regularization": "lambda"}.get(name, name.replace("_", " "))
+        self.notes.append(f"{told} = {chosen:g} {why}.")
         return chosen
 
     def step(
