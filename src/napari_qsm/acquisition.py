@@ -7,8 +7,7 @@ says what was found, what was expected and what to do.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
@@ -19,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_qsm.errors import ExistsError, InputError
+from napari_qsm.fingerprint import fingerprint
+from napari_qsm.provenance import Provenance
 from napari_qsm.quantity import Quantity
 
 __all__ = [
@@ -182,53 +183,6 @@ class Volume:
     history: tuple[Provenance, ...] = ()
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """How maps came to be, complete enough to make them again.
-
-    Parameters
-    ----------
-    method : str
-        Key of the method or stage in its registry.
-    parameters : mapping
-        Every parameter, defaults included; None where the method chose for itself.
-    chosen : mapping
-        What it chose for those, by name. `parameters` updated with these repeat the run exactly.
-    inputs : mapping of str to str
-        SHA-256 (first 16 hex digits) of each input volume by quantity key.
-    sources : mapping of str to str
-        Where the inputs came from.
-    grid : mapping
-        Shape, voxel size in mm and B0 direction that were used.
-    field_strength, echo_times : optional
-        In T and s.
-    seconds : float
-        Wall time of the reconstruction.
-    device : str
-        Where it ran.
-    software : mapping of str to str
-        Versions.
-    notes : tuple[str, ...]
-        What the user was told: assumptions, the reference of chi, warnings.
-    history : tuple[Provenance, ...]
-        How the inputs themselves were made, the first stage first.
-    """
-
-    method: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    grid: Mapping[str, Any] = field(default_factory=dict)
-    field_strength: float | None = None
-    echo_times: tuple[float, ...] = ()
-    seconds: float = 0.0
-    device: str = ""
-    software: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    history: tuple[Provenance, ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class Acquisition:
     """Volumes measured on one grid, with the constants that give them meaning.
@@ -249,12 +203,16 @@ class Acquisition:
         What was assumed or converted on the way in, one sentence each.
     history : tuple[Provenance, ...]
         How volumes that were not measured came to be, in the order in which they were made.
+    others : tuple[Acquisition, ...]
+        Further orientations of the same head, voxel by voxel where this one is, each with the B0
+        direction of its own grid.
 
     Raises
     ------
     InputError
         If a volume has another shape than the grid, is not finite, or a mask is empty; if B0 or an
-        echo time is not a positive number.
+        echo time is not a positive number; if orientations do not share shape and voxel size, or
+        all have the same B0 direction.
     """
 
     grid: Grid
@@ -264,6 +222,7 @@ class Acquisition:
     sources: Mapping[Quantity, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     history: tuple[Provenance, ...] = ()
+    others: tuple[Acquisition, ...] = ()
 
     def __post_init__(self) -> None:
         checked = {q: _checked_volume(q, v, self.grid) for q, v in self.volumes.items()}
@@ -281,6 +240,8 @@ class Acquisition:
                     f"{time / 1000:g} if milliseconds were meant."
                 )
         object.__setattr__(self, "volumes", MappingProxyType(checked))
+        _refuse_orientations(self.grid, [other.grid for other in self.others])
+        object.__setattr__(self, "others", tuple(self.others))
         object.__setattr__(self, "echo_times", times)
         object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
 
@@ -313,6 +274,30 @@ class Acquisition:
             volumes={**self.volumes, **maps.volumes},
             sources={q: s for q, s in self.sources.items() if q not in maps.volumes},
             history=(*self.history, replace(made, history=(), notes=own)),
+        )
+
+
+SAME_DIRECTION = 2.0
+"""Degrees up to which two axes of B0 count as one: no more than a head moves by itself."""
+
+
+def _refuse_orientations(grid: Grid, others: Sequence[Grid]) -> None:
+    """Refuse orientations that are not one head on one grid, or all the same."""
+    for number, other in enumerate(others, start=2):
+        alike = np.allclose(other.voxel_size, grid.voxel_size, rtol=1e-3)
+        if other.shape != grid.shape or not alike:
+            raise InputError(
+                f"Orientation {number} has {_triple(other.shape)} voxels of "
+                f"{_triple(other.voxel_size)} mm where {_triple(grid.shape)} of "
+                f"{_triple(grid.voxel_size)} mm were expected; register it to the first one and "
+                "resample it."
+            )
+    axes = np.array([one.b0_direction for one in (grid, *others)])
+    cosines = np.minimum(np.abs(axes @ axes.T), 1)
+    if others and (widest := float(np.degrees(np.arccos(cosines)).max())) < SAME_DIRECTION:
+        raise InputError(
+            f"The B0 directions of the {len(axes)} orientations differ by {widest:.1f} degrees at "
+            "most; state the direction of each, or leave repetitions out."
         )
 
 
@@ -377,27 +362,3 @@ class Maps:
 
     def __getitem__(self, quantity: Quantity) -> NDArray[Any]:
         return self.volumes[quantity]
-
-
-PIECE_BYTES = 2**24  # hashed at once, in some ms
-
-
-def fingerprint(array: NDArray[Any]) -> str:
-    """First 16 hex digits of the SHA-256 of an array's shape, type and bytes."""
-    hashing = fingerprinting(array)
-    while True:
-        try:
-            next(hashing)
-        except StopIteration as done:
-            digest: str = done.value
-            return digest
-
-
-def fingerprinting(array: NDArray[Any]) -> Generator[None, None, str]:
-    """Do what `fingerprint` does, with a pause every few ms."""
-    digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
-    content = np.ascontiguousarray(array).data.cast("B") if array.size else b""
-    for start in range(0, len(content), PIECE_BYTES):
-        digest.update(content[start : start + PIECE_BYTES])
-        yield
-    return digest.hexdigest()[:16]

@@ -91,7 +91,7 @@ def _stage_rows() -> Iterator[Row]:
 def _row(work: Process[Any]) -> Row:
     return (
         [work.key, work.label, work.summary],
-        _labels(work.needs),
+        [*_labels(work.needs), *_orientations(work)],
         _labels(work.uses),
         _labels(work.gives),
         _parameters(work),
@@ -140,6 +140,10 @@ def measurements(found: Iterable[Measurement]) -> Iterator[str]:
 
 def _labels(quantities: tuple[Quantity, ...]) -> list[str]:
     return [f"{q.label} [{q.unit}]" if q.unit else q.label for q in quantities]
+
+
+def _orientations(work: Process[Any]) -> list[str]:
+    return [f"{work.orientations} or more orientations"] if work.orientations > 1 else []
 
 
 def _parameters(work: Process[Any]) -> list[str]:

@@ -27,8 +27,8 @@ from napari_qsm.acquisition import (
     Maps,
     Provenance,
     Quantity,
-    fingerprinting,
 )
+from napari_qsm.fingerprint import fingerprinting
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,7 @@ class Parameters(BaseModel):
 
 
 P = TypeVar("P", bound=Parameters)
+T = TypeVar("T")
 
 
 def parameter(
@@ -193,6 +194,8 @@ class Process(Generic[P]):
         ``(acquisition, parameters, device) -> Generator[Step, None, Maps]``.
     cpu_only : bool
         Whether it runs on the CPU whatever device was asked for (provenance says so).
+    orientations : int
+        Of how many orientations of a head it makes one map, at least.
     """
 
     key: str
@@ -205,6 +208,7 @@ class Process(Generic[P]):
     parameters: type[P]
     function: Callable[[Acquisition, P, torch.device], Work]
     cpu_only: bool = field(default=False, kw_only=True)
+    orientations: int = field(default=1, kw_only=True)
 
     def __call__(
         self,
@@ -218,6 +222,10 @@ class Process(Generic[P]):
         ------
         InputError
             If the acquisition lacks what is needed.
+
+        Notes
+        -----
+        Work on one orientation takes the first of several, and nothing else of them.
         """
         import torch
 
@@ -228,16 +236,37 @@ class Process(Generic[P]):
         maps = yield from self.function(acquisition, chosen, target)
         seconds = time.perf_counter() - began
         inputs: dict[str, str] = {}
-        for quantity in (q for q in (*self.needs, *self.uses) if q in acquisition):
-            hashing = fingerprinting(acquisition[quantity])
-            while quantity.key not in inputs:
+        for name, array in self._inputs(acquisition, lambda one: one.volumes).items():
+            hashing = fingerprinting(array)
+            while name not in inputs:
                 try:
                     next(hashing)
                 except StopIteration as done:
-                    inputs[quantity.key] = done.value
+                    inputs[name] = done.value
                 else:
                     yield Step(1.0, f"{self.label}: recording how it was made")
         return self._signed(maps, acquisition, chosen, target, seconds, inputs)
+
+    def _inputs(
+        self, acquisition: Acquisition, look: Callable[[Acquisition], Mapping[Quantity, T]]
+    ) -> dict[str, T]:
+        """Return something of every input by name: ``local_field``, ``local_field@2`` ..."""
+        used = (acquisition, *self._others(acquisition))
+        taken = dict.fromkeys((*self.needs, *self.uses))
+        return {
+            f"{quantity.key}@{number}" if number > 1 else quantity.key: look(one)[quantity]
+            for number, one in enumerate(used, start=1)
+            for quantity in taken
+            if quantity in look(one)
+        }
+
+    def _others(self, acquisition: Acquisition) -> tuple[Acquisition, ...]:
+        """Further orientations it takes into account."""
+        return acquisition.others if self.orientations > 1 else ()
+
+    def _asides(self, acquisition: Acquisition) -> tuple[str, ...]:
+        """Sentences for the notes about what was left aside."""
+        return ()
 
     def _signed(
         self,
@@ -251,7 +280,8 @@ class Process(Generic[P]):
         import torch
 
         grid = acquisition.grid
-        sources = {q.key: source for q, source in acquisition.sources.items()}
+        directions = [list(other.grid.b0_direction) for other in self._others(acquisition)]
+        sources = self._inputs(acquisition, lambda one: one.sources)
         provenance = Provenance(
             method=self.key,
             parameters=parameters.model_dump(mode="json"),
@@ -262,6 +292,7 @@ class Process(Generic[P]):
                 "shape": list(grid.shape),
                 "voxel_size_mm": list(grid.voxel_size),
                 "b0_direction": list(grid.b0_direction),
+                **({"other_b0_directions": directions} if directions else {}),
             },
             field_strength=acquisition.field_strength,
             echo_times=acquisition.echo_times,
@@ -273,7 +304,7 @@ class Process(Generic[P]):
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-            notes=(*acquisition.notes, *maps.provenance.notes),
+            notes=(*acquisition.notes, *maps.provenance.notes, *self._asides(acquisition)),
             history=acquisition.history,
         )
         return replace(maps, provenance=provenance)
@@ -305,7 +336,23 @@ class Process(Generic[P]):
             ) from None
 
     def check(self, acquisition: Acquisition) -> None:
-        """Raise `InputError` if `acquisition` lacks a needed quantity."""
+        """Raise `InputError` if `acquisition` lacks a needed quantity or orientations."""
         if missing := self.missing(acquisition):
             names = " and ".join(q.label for q in missing)
             raise InputError(f"{self.label} needs a {names}; choose one.")
+        self.check_orientations(acquisition)
+
+    def check_orientations(self, acquisition: Acquisition) -> None:
+        """Raise `InputError` if there are too few orientations, or one lacks what is needed."""
+        there = 1 + len(acquisition.others)
+        if there < self.orientations:
+            raise InputError(
+                f"{self.label} needs a head in {self.orientations} orientations at least and "
+                f"there is {there}; add the fields of others, or choose another method."
+            )
+        for number, other in enumerate(self._others(acquisition), start=2):
+            if missing := self.missing(other):
+                raise InputError(
+                    f"Orientation {number} has no {missing[0].label}, which {self.label} needs of "
+                    "each; add it or leave that orientation out."
+                )

@@ -56,6 +56,14 @@ class Method(Process[P]):
     tuning: str = field(default="", kw_only=True)
     symbol: Callable[[Workspace, P], Tensor] | None = field(default=None, kw_only=True)
 
+    def _asides(self, acquisition: Acquisition) -> tuple[str, ...]:
+        if not acquisition.others or self.orientations > 1:
+            return ()
+        return (
+            f"{self.label} inverts one orientation of a head: the first of the "
+            f"{1 + len(acquisition.others)} that were given.",
+        )
+
 
 DEFAULT_METHOD = "tv"
 """What the window opens with: the best of the fast ones on the digital head."""
@@ -75,6 +83,7 @@ def method(
     gives: tuple[Quantity, ...] = (Quantity.CHI, Quantity.RESIDUAL),
     tuning: str = "",
     symbol: Callable[[Workspace, P], Tensor] | None = None,
+    orientations: int = 1,
 ) -> Callable[[Callable[[Acquisition, P, torch.device], Reconstruction]], Method[P]]:
     """Turn a generator function into a registered `Method`.
 
@@ -101,6 +110,7 @@ def method(
             function,
             tuning=tuning,
             symbol=symbol,
+            orientations=orientations,
         )
         _REGISTRY[key] = made
         return made

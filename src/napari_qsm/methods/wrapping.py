@@ -158,4 +158,5 @@ def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
         function=function,
         cpu_only=method.cpu_only,
         tuning=method.tuning,
+        orientations=method.orientations,
     )

@@ -213,8 +213,10 @@ class Workbench:
             return "Choose a local field to begin."
         if self.understanding.acquisition is None:
             return "Checking the input …"
-        if missing := self.chosen.missing(self.understanding.acquisition):
-            return f"{self.chosen.label} needs a {missing[0].label}; choose one."
+        try:
+            self.chosen.check(self.understanding.acquisition)
+        except InputError as error:
+            return str(error)
         return ""
 
     def start(self, device: torch.device) -> tuple[Job[Maps], str]:
