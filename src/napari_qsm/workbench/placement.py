@@ -67,8 +67,8 @@ def display_shape(grid: Grid) -> tuple[int, ...]:
     return tuple(grid.shape[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3))
 
 
-def _display_affine(grid: Grid) -> NDArray[np.float64]:
-    """Index along (S, A, R) to scanner position in RAS mm."""
+def drawn_affine(grid: Grid) -> NDArray[np.float64]:
+    """Affine from index along (S, A, R) to true scanner position in RAS mm."""
     affine: NDArray[np.float64] = grid.affine @ inv_ornt_aff(_turn(grid.affine), grid.shape)
     return affine
 
@@ -82,7 +82,7 @@ def place(grid: Grid, *, echoes: bool = False) -> Placement:
     centre and off by up to sin(angle) times the distance from it elsewhere, which is why
     `locate` never uses them.
     """
-    affine = _display_affine(grid)
+    affine = drawn_affine(grid)
     scale = np.linalg.norm(affine[:3, :3], axis=0)
     centre = (np.array(display_shape(grid)) - 1) / 2
     world = apply_affine(affine, centre)[::-1]  # (R, A, S) -> (S, A, R)
