@@ -90,7 +90,8 @@ def run(method, measured, **settings):
 def test_maps_lie_on_the_grid_and_inside_the_mask(method):
     measured = acquisition()
     maps, steps = run(method, measured)
-    assert set(maps.volumes) == set(method.gives)
+    # The one map that only some fields give: where the guard of nonlinear methods spoke.
+    assert set(maps.volumes) - {Quantity.UNRELIABLE} == set(method.gives)
     for values in maps.volumes.values():
         assert values.dtype == np.float32
         assert values.shape == measured.grid.shape

@@ -87,6 +87,7 @@ class Workspace:
         self._fraction = 0.0
         self.notes: list[str] = []
         self.chosen: dict[str, Any] = {}
+        self.extras: dict[Quantity, FloatArray] = {}
         shape = fourier.smooth_shape([s.stop - s.start for s in self._box], padding)
         lattice = _Lattice(shape, grid.voxel_size, grid.b0_direction)
         self.dipole = DipoleConvolution(lattice, padded_shape=shape, device=device)
@@ -289,7 +290,7 @@ class Workspace:
 
         The susceptibility is referenced to its mean in the mask, since a constant makes no field.
         The residual ``D chi - f`` is that of the estimate as the method made it, before it is set
-        to zero outside the mask.
+        to zero outside the mask. Whatever lies in `extras` is a map of the result, too.
         """
         yield self.step(0.98, "computing the residual", lambda: estimate)
         residual = self.dipole(estimate)
@@ -305,6 +306,7 @@ class Workspace:
             {
                 Quantity.CHI: self._restore(referenced),
                 Quantity.RESIDUAL: self._restore(self._masked(residual)),
+                **self.extras,
             },
             Provenance(notes=notes, chosen=self.chosen),
         )

@@ -16,6 +16,7 @@ from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.preparation.assemble import TYPICAL_SPREAD, spread
 from napari_qsm.preparation.finding import Finding, Severity, error, note, warning
 from napari_qsm.preparation.raw_checks import inspect_raw
+from napari_qsm.preparation.strong_field import UNKNOWN_SCALE, beyond_half_turn, measured_scale
 
 __all__ = ["Finding", "Severity", "inspect"]
 
@@ -37,7 +38,8 @@ def inspect(acquisition: Acquisition) -> tuple[Finding, ...]:
     found = [*inspect_raw(acquisition)] if raw else []
     found += _grid(acquisition.grid)
     if not raw:
-        found += _field(acquisition[Quantity.LOCAL_FIELD], acquisition.mask)
+        suspicious = [*_field(acquisition[Quantity.LOCAL_FIELD], acquisition.mask)]
+        found += suspicious or _strong(acquisition)
     if Quantity.MASK in acquisition or not raw:  # the preparation makes a mask of its own
         found += _mask(acquisition)
         if Quantity.MAGNITUDE in acquisition:
@@ -124,7 +126,6 @@ def _holes(mask: NDArray[np.bool_]) -> int:
 def _field(field: NDArray[np.float32], mask: NDArray[np.bool_]) -> Iterator[Finding]:
     values = field[mask]
     width, mean = spread(values), float(values.mean())
-    highest = float(np.abs(values).max())
     if jumps := _jumps(field, mask):
         yield warning(
             f"The field jumps by nearly its whole range between {jumps} pairs of neighbours, as a "
@@ -145,10 +146,21 @@ def _field(field: NDArray[np.float32], mask: NDArray[np.bool_]) -> Iterator[Find
             f"The field has a mean of {mean:.3g} ppm inside the mask where about 0 was expected; "
             "check that the background was removed."
         )
+
+
+def _strong(acquisition: Acquisition) -> Iterator[Finding]:
+    found = beyond_half_turn(acquisition, measured_scale(acquisition) or UNKNOWN_SCALE)
+    highest = float(np.abs(acquisition[Quantity.LOCAL_FIELD][acquisition.mask]).max())
+    if found is not None:
+        yield warning(
+            f"{found}; nonlinear methods take a smaller phase scale by themselves "
+            f"({found.safe_scale:.2g} rad/ppm) and map those voxels, linear ones streak, so try "
+            "two passes."
+        )
     elif highest > 0.5:
         yield warning(
             f"The field reaches {highest:.3g} ppm inside the mask (haemorrhage, calcification or "
-            "air); there the phase may have wrapped and linear methods streak, so compare methods."
+            "air), so that linear methods streak there; try two passes."
         )
 
 
