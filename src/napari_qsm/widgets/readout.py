@@ -70,7 +70,7 @@ class ReadoutWidget(QWidget):
             self.table.setRowCount(0)
             return
         i, j, k = readout.voxel
-        self.place.setText(f"voxel {i}, {j}, {k}   ·   {_anatomical(readout.position)}")
+        self.place.setText(f"voxel {i}, {j}, {k}   ·   {anatomical(readout.position)}")
         self.table.setRowCount(len(readout.readings))
         for row, reading in enumerate(readout.readings):
             value = f"{reading.value:.4g} {reading.unit}".rstrip()
@@ -89,8 +89,8 @@ class ReadoutWidget(QWidget):
             self._viewer.mouse_move_callbacks.remove(self._moved)
 
 
-def _anatomical(position: tuple[float, float, float]) -> str:
-    """Scanner position in words: ``R 12.0  A -3.5  S 40.1 mm``."""
+def anatomical(position: tuple[float, float, float]) -> str:
+    """Say a scanner position in words: ``R 12.0  A -3.5  S 40.1 mm``."""
     letters = (("L", "R"), ("P", "A"), ("I", "S"))
     parts = (
         f"{pair[value >= 0]} {abs(value):.1f}"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from napari_qsm.acquisition import FloatArray, Grid, InputError, Quantity, Volume
 from napari_qsm.evaluation import metrics, similarity
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.preparation.assemble import assemble
 from napari_qsm.process import Step
 from napari_qsm.workbench.layers import facts_of, quantity_of, volume_of
 from napari_qsm.workbench.placement import DISPLAY_AXES, from_display, place, to_display
@@ -96,30 +97,30 @@ def difference(a: Volume, b: Volume) -> FloatArray:
     return values
 
 
-def residual(chi: Volume, measured: Volume, mask: NDArray[np.bool_]) -> FloatArray:
-    """``D chi - f`` in ppm within the mask: what a map leaves unexplained of the field.
+def residual(chi: Volume, measured: Volume) -> FloatArray:
+    """``D chi - f`` in ppm where the field is known: what a map leaves unexplained.
 
     Parameters
     ----------
     chi : Volume
-        Susceptibility in ppm; outside the mask it counts as zero.
+        Susceptibility in ppm; where the field is not known it counts as zero.
     measured : Volume
-        f, the local field in ppm.
-    mask : (X, Y, Z) array of bool
-        Where the field is known. The mean over it is taken out: a constant of the field has no
-        source inside.
+        f, the local field in any unit; it is known where it is finite and not zero. The mean of
+        the residual is taken out: a constant field has no source inside.
 
     Raises
     ------
     InputError
-        If map and field lie on different grids.
+        If map and field lie on different grids, or the field cannot be brought to ppm.
     """
     _same_grid(measured, chi, chi.source)
-    dipole = DipoleConvolution(measured.grid, padding=1.25)
+    known = assemble(measured)
+    mask, field_in_ppm = known.mask, known[Quantity.LOCAL_FIELD]
+    dipole = DipoleConvolution(known.grid, padding=1.25)
     source = torch.from_numpy(np.where(mask, chi.data, 0).astype(np.float32))
     with torch.inference_mode():
         explained = dipole(source).numpy()
-    left = np.where(mask, explained - measured.data, 0).astype(np.float32)
+    left = np.where(mask, explained - field_in_ppm, 0).astype(np.float32)
     left[mask] -= left[mask].mean(dtype=np.float64)
     return left
 
@@ -195,6 +196,8 @@ class Metric:
         Name in files, head of its column, unit, and a sentence on what it means.
     compute : callable
         ``compute(estimate, reference, mask)``.
+    rises : bool
+        Whether more of it is better.
     """
 
     key: str
@@ -202,6 +205,7 @@ class Metric:
     unit: str
     help: str
     compute: Callable[[NDArray[Any], NDArray[Any], NDArray[np.bool_]], float] = field(repr=False)
+    rises: bool = False
 
 
 METRICS = (
@@ -228,12 +232,12 @@ METRICS = (
     ),
     Metric("rmse", "RMSE", "ppb", "Root mean square error, means taken out.",
            lambda x, r, m: 1000 * metrics.rmse(x, r, m)),
-    Metric("psnr", "pSNR", "dB", "Range of the reference over the RMSE.", metrics.psnr),
-    Metric("xsim", "XSIM", "", "Structural similarity with constants for ppm.", similarity.xsim),
-    Metric("ssim", "SSIM", "", "Structural similarity as photographs use it.", similarity.ssim),
+    Metric("psnr", "pSNR", "dB", "Range of the reference over the RMSE.", metrics.psnr, True),
+    Metric("xsim", "XSIM", "", "Structural similarity with constants for ppm.", similarity.xsim, True),
+    Metric("ssim", "SSIM", "", "Structural similarity as photographs use it.", similarity.ssim, True),
     Metric("hfen", "HFEN", "%", "Error of the fine detail (Laplacian of Gaussian).",
            similarity.hfen),
-    Metric("correlation", "r", "", "Pearson's correlation.", metrics.correlation),
+    Metric("correlation", "r", "", "Pearson's correlation.", metrics.correlation, True),
 )  # fmt: skip
 
 
