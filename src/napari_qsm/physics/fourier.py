@@ -58,6 +58,39 @@ def volume(half_spectrum: Tensor, shape: Sequence[int]) -> Tensor:
     return real
 
 
+def cropped_volume(half_spectrum: Tensor, shape: Sequence[int], part: Sequence[int]) -> Tensor:
+    """First `part` voxels of the real volume of spatial `shape`, from its half spectrum.
+
+    Axis by axis, so that what is cut off along one is not transformed along the next: with a
+    quarter of each axis cut off, this takes four fifths of the time of the whole transform.
+    """
+    x, y, z = part
+    first = torch.fft.ifft(half_spectrum, dim=-3)[..., :x, :, :]
+    second = torch.fft.ifft(first, dim=-2)[..., :y, :]
+    real: Tensor = torch.fft.irfft(second, n=shape[-1], dim=-1)[..., :z]
+    return real
+
+
+def coarse_volume(half_spectrum: Tensor, shape: Sequence[int], part: Sequence[int]) -> Tensor:
+    """First `part` voxels of a volume without the upper half of its frequencies along each axis.
+
+    What is left is transformed on a grid half as fine, at an eighth of the cost, and repeated to
+    the voxels of the fine one: for a quick look, not for numbers.
+    """
+    x, y, z = shape
+    low = half_spectrum[..., : (z + 3) // 4]
+    for axis, n in ((-3, x), (-2, y)):
+        kept = (n + 3) // 4  # frequencies strictly below half of the highest one, of either sign
+        parts = (low.narrow(axis, 0, kept), low.narrow(axis, n - kept + 1, kept - 1))
+        low = torch.cat(parts, dim=axis)
+    sizes = (low.shape[-3], low.shape[-2], 2 * low.shape[-1] - 1)
+    coarse = volume(low, sizes) * (math.prod(sizes) / math.prod(shape))
+    for axis, (n, size, wanted) in enumerate(zip(shape, sizes, part, strict=True), start=-3):
+        nearest = (torch.arange(wanted, device=low.device) * size / n).round().long() % size
+        coarse = coarse.index_select(axis, nearest)
+    return coarse
+
+
 def crop(padded: Tensor, shape: Sequence[int]) -> Tensor:
     """View of the first `shape` voxels of padded volumes (..., X, Y, Z)."""
     x, y, z = shape

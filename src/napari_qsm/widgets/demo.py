@@ -42,7 +42,7 @@ def run_demo(output: Path) -> int:
         0 if the reconstruction succeeded, 1 if not.
     """
     phantom = sample_head("haemorrhage and calcification")
-    viewer, _, dock = make_window()
+    viewer, _, dock, *_ = make_window()
     to_front(viewer, RECONSTRUCT)
     unattended = bool(os.environ.get(VIRTUAL))
     demo = Demo(viewer, dock, phantom, output if unattended else None)

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_qsm import devices
 from napari_qsm.acquisition import InputError, Maps
 from napari_qsm.io.nifti import read_volume, write_maps
-from napari_qsm.methods.registry import DEFAULT_METHOD, methods
+from napari_qsm.methods.registry import DEFAULT_METHOD, Method, Parameters, methods
 from napari_qsm.pipeline import NONE, REFERENCE, Choice, Recipe
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.background import Latest, run_function, run_generator
@@ -96,7 +96,7 @@ class ReconstructWidget(QWidget):
         bench.method_changed.connect(self._show_ready)
         bench.running_changed.connect(self.run.show_running)
         bench.result_added.connect(self._add_result)
-        self.run.run_wanted.connect(self.start)
+        self.run.run_wanted.connect(lambda: self.start())
         self.run.cancel_wanted.connect(self.cancel)
         self.run.preview_toggled.connect(self._set_preview)
         self.view.save_wanted.connect(self._ask_and_save)
@@ -167,16 +167,18 @@ class ReconstructWidget(QWidget):
 
     # -- running ----------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Reconstruct with the present choices."""
-        if self.workbench.job is not None or self.workbench.reason_not_to_run():
+    def start(
+        self, method: Method[Any] | None = None, parameters: Parameters | None = None
+    ) -> None:
+        """Reconstruct with the present choices, or with some that were made elsewhere."""
+        if self.workbench.job is not None or self.workbench.reason_not_to_run(method):
             return
         try:
             device = devices.choose(self.run.device.currentText())
         except InputError as error:
             self._failed(error)
             return
-        job, self._title = self.workbench.start(device)
+        job, self._title = self.workbench.start(device, method, parameters)
         title = self._title
         self._set_preview(self.run.preview.isChecked())
 

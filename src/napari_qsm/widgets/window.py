@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import napari
 
+from napari_qsm.widgets.explore import ExploreWidget
 from napari_qsm.widgets.prepare import PrepareWidget
 from napari_qsm.widgets.readout import ReadoutWidget
 from napari_qsm.widgets.reconstruct import ReconstructWidget
@@ -16,6 +17,7 @@ from napari_qsm.widgets.reconstruct import ReconstructWidget
 PLUGIN = "napari-qsm"
 PREPARE = "Prepare field"
 RECONSTRUCT = "Reconstruct susceptibility"
+EXPLORE = "Explore lambda"
 READOUT = "Values at the cursor"
 
 
@@ -25,23 +27,26 @@ class Window(NamedTuple):
     viewer: napari.Viewer
     prepare: PrepareWidget
     reconstruct: ReconstructWidget
+    explore: ExploreWidget
 
 
 def make_window() -> Window:
-    """Open napari with the docks of the manifest; Prepare and Reconstruct are tabs."""
+    """Open napari with the docks of the manifest; Prepare, Reconstruct and Explore are tabs."""
     viewer = napari.Viewer(title="napari-qsm")
     window = viewer.window
     _, reconstruct = window.add_plugin_dock_widget(PLUGIN, RECONSTRUCT)
+    _, explore = window.add_plugin_dock_widget(PLUGIN, EXPLORE, tabify=True)
     _, prepare = window.add_plugin_dock_widget(PLUGIN, PREPARE, tabify=True)
     _, readout = window.add_plugin_dock_widget(PLUGIN, READOUT)
     assert isinstance(prepare, PrepareWidget)
     assert isinstance(reconstruct, ReconstructWidget)
+    assert isinstance(explore, ExploreWidget)
     assert isinstance(readout, ReadoutWidget)
     # Python looks through all objects now and then, half a second in which the window stands
     # still; what was made up to here stays anyway and need not be looked through.
     gc.collect()
     gc.freeze()
-    return Window(viewer, prepare, reconstruct)
+    return Window(viewer, prepare, reconstruct, explore)
 
 
 def to_front(viewer: napari.Viewer, name: str) -> object:
@@ -54,7 +59,7 @@ def to_front(viewer: napari.Viewer, name: str) -> object:
 
 def open_window(paths: Sequence[Path] = ()) -> None:
     """Open a window with `paths` loaded and run it until the user closes it."""
-    viewer, prepare, _ = make_window()
+    viewer, prepare, *_ = make_window()
     if folders := [path for path in paths if path.is_dir()]:
         prepare.open(folders)
     elif paths:

@@ -204,8 +204,9 @@ class Workbench:
         chosen: Parameters = self.chosen.with_settings(self.settings.get(self.method, {}))
         return chosen
 
-    def reason_not_to_run(self) -> str:
-        """Say why nothing can be run now; empty when something can."""
+    def reason_not_to_run(self, method: Method[Any] | None = None) -> str:
+        """Say why the chosen method, or another one, cannot run now; empty when it can."""
+        method = method or self.chosen
         errors = [f.text for f in self.understanding.findings if f.severity == "error"]
         if errors:
             return errors[0]
@@ -214,18 +215,26 @@ class Workbench:
         if self.understanding.acquisition is None:
             return "Checking the input …"
         try:
-            self.chosen.check(self.understanding.acquisition)
+            method.check(self.understanding.acquisition)
         except InputError as error:
             return str(error)
         return ""
 
-    def start(self, device: torch.device) -> tuple[Job[Maps], str]:
+    def start(
+        self,
+        device: torch.device,
+        method: Method[Any] | None = None,
+        parameters: Parameters | None = None,
+    ) -> tuple[Job[Maps], str]:
         """Make the job for the present choices, and the title its result will carry.
 
+        A `method` with its `parameters` may be given that were chosen somewhere else.
         The inputs are assembled anew inside the job, so that a mask painted a moment ago counts.
         """
         self.runs += 1
-        inputs, method, parameters = self.inputs, self.chosen, self.parameters
+        inputs = self.inputs
+        if method is None or parameters is None:
+            method, parameters = self.chosen, self.parameters
         self.job = Job(lambda: _reconstruct(inputs, method, parameters, device))
         self.running_changed.emit(True)
         return self.job, f"{method.label}{_difference(parameters)} #{self.runs}"

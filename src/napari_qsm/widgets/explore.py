@@ -1,0 +1,93 @@
+"""The *Explore* dock: a method's tuning parameter under the fingers, and sweeps of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QApplication, QLabel, QWidget
+
+from napari_qsm.widgets import texts
+from napari_qsm.widgets.dock_layout import lay_out
+from napari_qsm.widgets.live import LiveControl
+from napari_qsm.widgets.reconstruct import ReconstructWidget, dock_of
+from napari_qsm.widgets.sweep_panel import SweepPanel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class ExploreWidget(QWidget):
+    """Controller of the dock, on the inputs of the Reconstruct dock of the same viewer.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        The viewer that shows the live layer; a Reconstruct dock is opened if it has none.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self.reconstruct = _reconstruct_dock(napari_viewer)
+        self.workbench = self.reconstruct.workbench
+        self.live = LiveControl(napari_viewer, self.reconstruct, self)
+        self.panel = self.live.panel
+        self.sweep = SweepPanel(napari_viewer, self.workbench)
+        self._closed = False
+        notice = QLabel(texts.RESEARCH_USE)
+        notice.setStyleSheet("color: gray")
+        lay_out(self, {"Live": [self.panel], "Sweep": [self.sweep]}, [notice])
+        self.setMinimumWidth(400)
+        self.panel.keep_wanted.connect(self.keep)
+        self.panel.use_wanted.connect(self.use)
+        self.panel.method_chosen.connect(self._show_ready)
+        self.sweep.picked.connect(self._pick)
+        for changed in (self.workbench.running_changed, self.workbench.understood):
+            changed.connect(self._show_ready)
+        self._show_ready()
+        # See ReconstructWidget: only the Python side is left by the time this is called.
+        shut_down = self.shut_down
+        self.destroyed.connect(lambda: shut_down())
+        if (app := QApplication.instance()) is not None:
+            app.aboutToQuit.connect(self.shut_down)
+
+    def keep(self) -> None:
+        """Reconstruct with the value of the slider, from nothing, into the results."""
+        self.reconstruct.start(self.live.method, self.live.parameters)
+
+    def use(self) -> None:
+        """Take method and value over into the form of the Reconstruct dock."""
+        method, bench = self.live.method, self.workbench
+        settings = bench.settings.get(method.key, {})
+        bench.settings[method.key] = {**settings, method.tuning: self.panel.value}
+        bench.choose_method(method.key)
+
+    def _pick(self, settings: dict[str, Any]) -> None:
+        """Put the slider where a sweep was clicked, which shows its own map."""
+        method = self.workbench.chosen
+        self.panel.choose(method.key, settings.get(method.tuning))
+
+    def _show_ready(self, _: object = None) -> None:
+        busy = self.workbench.job is not None
+        self.panel.keep.setEnabled(
+            not busy and not self.workbench.reason_not_to_run(self.live.method)
+        )
+
+    def shut_down(self) -> None:
+        """Stop everything and stop listening (the dock or the window closes); may come twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for changed in (self.workbench.running_changed, self.workbench.understood):
+            changed.disconnect(self._show_ready)
+        self.live.shut_down()
+        self.sweep.shut_down()
+
+
+def _reconstruct_dock(viewer: ViewerModel) -> ReconstructWidget:
+    if (dock := dock_of(viewer)) is not None:
+        return dock
+    from napari_qsm.widgets.window import PLUGIN, RECONSTRUCT
+
+    _, made = viewer.window.add_plugin_dock_widget(PLUGIN, RECONSTRUCT)
+    assert isinstance(made, ReconstructWidget)
+    return made
