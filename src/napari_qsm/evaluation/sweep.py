@@ -1,0 +1,475 @@
+"""A method over a range of the parameter that trades streaks for blur, and how to choose from it.
+
+The path is solved from strong to weak regularisation, each solution starting from the one before.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_qsm import process
+from napari_qsm.acquisition import (
+    Acquisition,
+    FloatArray,
+    Grid,
+    InputError,
+    Maps,
+    Provenance,
+    Quantity,
+)
+from napari_qsm.evaluation.curves import LCurve, crossing, lowest, u_curve
+from napari_qsm.evaluation.filter_curve import FilterCurve, filter_curve
+from napari_qsm.evaluation.yardstick import Measures, Yardstick
+from napari_qsm.methods.registry import Method
+from napari_qsm.methods.workspace import Weighting
+from napari_qsm.process import Number, Parameters, Step
+from napari_qsm.surroundings import bounding_box
+
+POINTS = 8
+"""Values of a sweep if nobody says otherwise."""
+
+T = TypeVar("T")
+Steps = Generator[Step, None, T]
+
+DECADE = 10.0
+"""How far a range reaches to either side of the value a method uses by itself, as a factor."""
+
+DENSE = 25
+"""Values at which the curve of a closed-form method is computed: it needs no map for that."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One value of a sweep and what came of it.
+
+    Parameters
+    ----------
+    value : float
+        The parameter, in its unit.
+    measures : Measures
+        Its map in figures.
+    seconds : float
+        Time it took to solve.
+    iterations : int
+        Iterations of its solver; 0 where there are none.
+    others : mapping of Quantity to array
+        What the method made besides susceptibility.
+    provenance : Provenance
+        How it was made.
+    """
+
+    value: float
+    measures: Measures
+    seconds: float
+    iterations: int
+    others: Mapping[Quantity, NDArray[Any]]
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Solved(Step):
+    """The step at which a point is there: its place in the sweep, and the maps so far.
+
+    Parameters
+    ----------
+    index : int
+        Place of the point, in ascending order.
+    points : tuple[Point, ...]
+        All points so far, ascending.
+    values : NDArray
+        All values the sweep will have.
+    chi : (n, X, Y, Z) array
+        See `Sweep.chi`; zeros where there is no point yet.
+    """
+
+    index: int = 0
+    points: tuple[Point, ...] = ()
+    chi: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value of the parameter that a curve recommends.
+
+    Parameters
+    ----------
+    key, label : str
+        Name for machines and for people.
+    value : float
+        The parameter.
+    """
+
+    key: str
+    label: str
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A path of maps, by ascending value of one parameter.
+
+    Parameters
+    ----------
+    method : Method
+        What was swept; `Method.tuning` is the parameter.
+    grid : Grid
+        Where the maps lie.
+    points : tuple[Point, ...]
+        One for each value.
+    chi : (n, X, Y, Z) array
+        The susceptibilities in ppm. Memory is reserved for whole volumes, but nobody ever writes
+        around the mask's box, so that the operating system need not provide what lies there.
+    noise : float
+        Root mean square of the weighted residual that the field's noise alone would leave, ppm.
+    scale : tuple[float, float]
+        Residual of a map that is zero, and roughness of the field itself, to compare with.
+    closed_form : FilterCurve, optional
+        The exact curve of a method that is a Fourier filter.
+    """
+
+    method: Method[Any]
+    grid: Grid
+    points: tuple[Point, ...]
+    chi: FloatArray
+    noise: float
+    scale: tuple[float, float]
+    closed_form: FilterCurve | None = None
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The parameter, ascending."""
+        return np.array([point.value for point in self.points])
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return a figure of `Measures` over all points, NaN where there is none."""
+        found = (getattr(point.measures, name) for point in self.points)
+        return np.array([np.nan if x is None else x for x in found], np.float64)
+
+    def maps(self, index: int) -> Maps:
+        """Return all maps of a point, as its method would have returned them."""
+        point = self.points[index]
+        volumes = {Quantity.CHI: self.chi[index].copy(), **point.others}
+        return Maps(self.grid, volumes, point.provenance)
+
+    @cached_property
+    def curve(self) -> LCurve:
+        """The L-curve: of ``|G chi|_1`` in the mask, or for a Fourier filter of ``|G chi|_2``."""
+        if self.closed_form is not None:
+            return self.closed_form.curve
+        return LCurve(self.values, self.column("residual"), self.column("variation"))
+
+    @cached_property
+    def u_curve(self) -> NDArray[np.float64]:
+        """The U-curve at the values of `curve`."""
+        scale = self.closed_form.scale if self.closed_form is not None else self.scale
+        return u_curve(self.curve, *scale)
+
+    @cached_property
+    def marks(self) -> tuple[Mark, ...]:
+        """What the curves recommend; those that recommend nothing in this range are left out."""
+        amplitudes = np.array([point.measures.amplitudes for point in self.points])
+        curve = self.curve
+        found = {
+            ("corner", "L-curve: largest curvature"): curve.corner,
+            ("inflection", "L-curve: zero curvature"): curve.inflection,
+            ("u_curve", "U-curve: lowest"): lowest(curve.values, self.u_curve),
+            ("discrepancy", "residual equals noise"): crossing(
+                curve.values, curve.residual, self.noise
+            ),
+            ("frequencies", "equal amplitudes"): crossing(
+                self.values, amplitudes[:, 2], amplitudes[:, 1]
+            ),
+            ("nrmse", "least NRMSE"): lowest(self.values, self.column("nrmse")),
+        }
+        return tuple(Mark(*names, value) for names, value in found.items() if value is not None)
+
+    def nearest(self, value: float) -> int:
+        """Return the place of the point whose value is nearest, by ratio."""
+        return int(np.argmin(np.abs(np.log(self.values / value))))
+
+    def table(self) -> str:
+        """Return all figures as comma-separated values, one line a point."""
+        tuning = self.method.tuning
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([tuning, *_COLUMNS, "seconds", "iterations"])
+        for point in self.points:
+            m = point.measures
+            figures = (m.residual, m.variation, m.roughness, m.cone, *m.amplitudes, m.nrmse, m.xsim)
+            shown = ["" if x is None else f"{x:.6g}" for x in (point.value, *figures)]
+            writer.writerow([*shown, f"{point.seconds:.3f}", point.iterations])
+        return text.getvalue()
+
+
+_COLUMNS = (
+    "residual_ppm",
+    "variation_ppm_per_mm",
+    "roughness_ppm_per_mm",
+    "cone_energy",
+    "amplitude_in_cone",
+    "amplitude_near_cone",
+    "amplitude_far_from_cone",
+    "nrmse_percent",
+    "xsim",
+)
+
+
+def tuned(method: Method[Any]) -> Number:
+    """Return the numeric side of the parameter that a method is swept over.
+
+    Raises
+    ------
+    InputError
+        If it has none.
+    """
+    field = method.parameters.model_fields.get(method.tuning)
+    found = process.number(field) if field is not None else None
+    if found is None:
+        raise InputError(f"{method.label} has no parameter to sweep; choose another method.")
+    return found
+
+
+def spaced(number: Number, low: float, high: float, points: int = POINTS) -> tuple[float, ...]:
+    """Return values from `low` to `high` in equal ratios, ascending; whole ones where they must be.
+
+    Raises
+    ------
+    InputError
+        If the range is empty or reaches beyond the parameter's, or there are fewer than 2 points.
+    """
+    if not number.low <= low < high <= number.high:
+        raise InputError(
+            f"The range from {low:g} to {high:g} cannot be swept; it must rise and lie between "
+            f"{number.low:g} and {number.high:g}."
+        )
+    if low <= 0:
+        raise InputError(f"The range begins at {low:g}; a sweep goes by ratios, so begin above 0.")
+    if points < 2:
+        raise InputError(f"A sweep of {points} points was asked for; it takes 2 or more.")
+    inner = np.geomspace(low, high, points)[1:-1]
+    values = [low, *(float(f"{value:.3g}") for value in inner), high]
+    return tuple(sorted({float(round(v)) if number.whole else v for v in values}))
+
+
+def plan(
+    method: Method[Any],
+    acquisition: Acquisition,
+    parameters: Parameters | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    points: int = POINTS,
+) -> Generator[Step, None, tuple[float, ...]]:
+    """Return the values of a sweep: ends that are not given lie a decade from what is usual.
+
+    That is the value among `parameters`, or what the method chooses from the data.
+    """
+    number = tuned(method)
+    if low is None or high is None:
+        usual = yield from _usual(method, acquisition, parameters or method.parameters(), device)
+        low = max(number.low, usual / DECADE) if low is None else low
+        high = min(number.high, usual * DECADE) if high is None else high
+    least = 1.0 if number.whole else np.finfo(float).tiny
+    return spaced(number, max(low, least), high, points)
+
+
+def _usual(
+    method: Method[Any], acquisition: Acquisition, parameters: Parameters, device: Any
+) -> Generator[Step, None, float]:
+    """Return the parameter, or what a run of one iteration says that the method chooses."""
+    stated = getattr(parameters, method.tuning)
+    if stated is not None:
+        return float(stated)
+    short = {"max_iterations": 1} if "max_iterations" in method.parameters.model_fields else {}
+    running = method.function(
+        acquisition, parameters.model_copy(update=short), _target(method, device)
+    )
+    try:
+        while True:
+            step = next(running)
+            yield Step(0.0, f"Looking for the range: {step.message}")
+    except StopIteration as end:
+        maps: Maps = end.value
+    finally:
+        running.close()
+    return float(maps.provenance.chosen.get(method.tuning, tuned(method).typical))
+
+
+def _target(method: Method[Any], device: torch.device | str) -> torch.device:
+    return torch.device("cpu" if method.cpu_only else device)
+
+
+def sweep(
+    method: Method[Any],
+    acquisition: Acquisition,
+    values: Sequence[float],
+    parameters: Parameters | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    reference: NDArray[Any] | None = None,
+) -> Generator[Step, None, Sweep]:
+    """Reconstruct with every one of `values` and measure what comes out.
+
+    Parameters
+    ----------
+    method : Method
+        With a `Method.tuning` parameter.
+    acquisition : Acquisition
+        What is reconstructed.
+    values : sequence of float
+        Of that parameter.
+    parameters : Parameters, optional
+        All others.
+    device : torch.device
+        Where to work.
+    reference : (X, Y, Z) array, optional
+        A susceptibility map in ppm that every point is compared with.
+
+    Yields
+    ------
+    Step
+        Often; a `Solved` for every point.
+
+    Raises
+    ------
+    InputError
+        If the method has no such parameter, the values are out of its range, or the acquisition
+        lacks what it needs.
+    """
+    tuned(method)
+    method.check(acquisition)
+    if reference is not None and reference.shape != acquisition.grid.shape:
+        raise InputError(
+            f"The reference has shape {reference.shape}, the field {acquisition.grid.shape}; "
+            "bring them to one grid."
+        )
+    path = _Path(method, acquisition, parameters or method.parameters(), values, device)
+    exact = None
+    if method.symbol is not None:
+        dense = np.geomspace(path.values[0], path.values[-1], DENSE)
+        at = np.union1d(dense[1:-1], path.values)
+        curve = filter_curve(method, acquisition, at, path.parameters, device)
+        exact = yield from _renamed(curve, 0.0, f"{method.label}: computing the curve")
+    with Yardstick(acquisition, path.weighting, _target(method, device), reference) as yardstick:
+        yield from yardstick.prepare()
+        yield from path.solve(yardstick)
+        noise, scale = yardstick.noise, (yardstick.field_residual, yardstick.field_variation)
+    points = tuple(path.points)
+    return Sweep(method, acquisition.grid, points, path.chi, noise, scale, exact)
+
+
+class _Path:
+    """The points of a sweep, solved one after the other."""
+
+    def __init__(
+        self,
+        method: Method[Any],
+        acquisition: Acquisition,
+        parameters: Parameters,
+        values: Sequence[float],
+        device: torch.device | str,
+    ) -> None:
+        self.method, self.parameters, self.device = method, parameters, device
+        self._acquisition = acquisition
+        self.values = tuple(sorted({float(v) for v in values}))
+        if not self.values:
+            raise InputError("There are no values to sweep; give some.")
+        self._settings = [
+            method.with_settings({**dict(parameters), method.tuning: self._typed(v)})
+            for v in self.values
+        ]
+        self.points: list[Point] = []
+        self.chi = np.zeros((len(self.values), *acquisition.grid.shape), np.float32)
+        self._box = bounding_box(acquisition.mask)
+
+    @property
+    def weighting(self) -> Weighting:
+        """How residuals are weighted: as the method weights them, if it says so."""
+        stated: Any = getattr(self.parameters, "weights", "auto")
+        return stated if stated in get_args(Weighting) else "auto"
+
+    def _typed(self, value: float) -> float | int:
+        return round(value) if tuned(self.method).whole else value
+
+    def solve(self, yardstick: Yardstick) -> Generator[Step, None, None]:
+        """Solve and measure all points, from the largest value to the smallest."""
+        count = len(self.values)
+        name = process.spoken(
+            self.method.tuning, self.method.parameters.model_fields[self.method.tuning]
+        )
+        for done, index in enumerate(reversed(range(count))):
+            value = self.values[index]
+            head = f"{name} = {value:.3g} ({done + 1} of {count}): "
+            began, iterations = time.perf_counter(), 0
+            running = self._solution(index)
+            try:
+                while True:
+                    step = next(running)
+                    iterations = int(step.values.get("iteration", iterations))
+                    yield Step((done + 0.9 * step.fraction) / count, head + step.message)
+            except StopIteration as end:
+                maps: Maps = end.value
+            finally:
+                running.close()
+            seconds = time.perf_counter() - began
+            measuring = yardstick.measure(maps)
+            measures = yield from _renamed(measuring, (done + 0.9) / count, f"{head}measuring")
+            self.chi[index][self._box] = maps[Quantity.CHI][self._box]
+            others = dict(maps.volumes)
+            del others[Quantity.CHI]
+            point = Point(value, measures, seconds, iterations, others, maps.provenance)
+            self.points.insert(0, point)
+            yield Solved(
+                (done + 1) / count, f"{head}done", None, {}, index, tuple(self.points), self.chi
+            )
+
+    def _solution(self, index: int) -> Generator[Step, None, Maps]:
+        """Solve one point; the first as anybody would, which records how it was made."""
+        parameters, acquisition = self._settings[index], self._acquisition
+        if not self.points:
+            return (yield from self.method(acquisition, parameters, self.device))
+        start = self._start(index)
+        notes: tuple[str, ...] = ()
+        if start is not None:
+            acquisition = acquisition.with_volumes({Quantity.CHI: start})
+            notes = ("Solved on a sweep, starting from its neighbours.",)
+        target = _target(self.method, self.device)
+        began = time.perf_counter()
+        maps = yield from self.method.function(acquisition, parameters, target)
+        made = replace(
+            self.points[0].provenance,  # the same inputs, the same machine
+            parameters=parameters.model_dump(mode="json"),
+            chosen=maps.provenance.chosen,
+            seconds=round(time.perf_counter() - began, 3),
+            notes=(*acquisition.notes, *notes, *maps.provenance.notes),
+        )
+        return replace(maps, provenance=made)
+
+    def _start(self, index: int) -> FloatArray | None:
+        """Where the solution at `index` starts: the one at the next larger value."""
+        if Quantity.CHI not in self.method.uses:
+            return None
+        neighbour: FloatArray = self.chi[index + 1]
+        return neighbour
+
+
+def _renamed(steps: Generator[Step, None, T], fraction: float, message: str) -> Steps[T]:
+    """Pass on steps under another fraction and message."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        yield Step(fraction, message)
