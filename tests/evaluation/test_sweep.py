@@ -15,7 +15,8 @@ from napari_qsm.evaluation import sweep as module
 from napari_qsm.evaluation.filter_curve import filter_curve
 from napari_qsm.evaluation.metrics import nrmse
 from napari_qsm.evaluation.similarity import xsim
-from napari_qsm.evaluation.sweep import Solved, plan, spaced, sweep, tuned
+from napari_qsm.evaluation.sweep import Solved, sweep
+from napari_qsm.evaluation.sweep_range import plan, spaced, tuned
 from napari_qsm.evaluation.yardstick import Yardstick
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
@@ -70,9 +71,9 @@ def test_points_come_in_order_and_steps_never_go_back(swept):
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
     solved = [step for step in steps if isinstance(step, Solved)]
-    assert [step.index for step in solved] == [2, 1, 0]
-    assert [len(step.points) for step in solved] == [1, 2, 3]
-    assert solved[0].chi is made.chi
+    assert [tuple(step.sweep.values) for step in solved] == [VALUES[2:], VALUES[1:], VALUES]
+    assert all(np.shares_memory(step.chi, made.chi) for step in solved)
+    assert np.array_equal(solved[0].sweep.chi[0], made.chi[2])
 
 
 def test_every_point_is_as_good_as_its_own_cold_solve(swept, measured):

@@ -9,7 +9,7 @@ import csv
 import io
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
@@ -29,20 +29,15 @@ from napari_qsm.acquisition import (
 )
 from napari_qsm.evaluation.curves import LCurve, crossing, lowest, u_curve
 from napari_qsm.evaluation.filter_curve import FilterCurve, filter_curve
+from napari_qsm.evaluation.sweep_range import target_of, tuned
 from napari_qsm.evaluation.yardstick import Measures, Yardstick
 from napari_qsm.methods.registry import Method
 from napari_qsm.methods.workspace import Weighting
-from napari_qsm.process import Number, Parameters, Step
+from napari_qsm.process import Parameters, Step
 from napari_qsm.surroundings import bounding_box
-
-POINTS = 8
-"""Values of a sweep if nobody says otherwise."""
 
 T = TypeVar("T")
 Steps = Generator[Step, None, T]
-
-DECADE = 10.0
-"""How far a range reaches to either side of the value a method uses by itself, as a factor."""
 
 DENSE = 25
 """Values at which the curve of a closed-form method is computed: it needs no map for that."""
@@ -74,27 +69,6 @@ class Point:
     iterations: int
     others: Mapping[Quantity, NDArray[Any]]
     provenance: Provenance
-
-
-@dataclass(frozen=True)
-class Solved(Step):
-    """The step at which a point is there: its place in the sweep, and the maps so far.
-
-    Parameters
-    ----------
-    index : int
-        Place of the point, in ascending order.
-    points : tuple[Point, ...]
-        All points so far, ascending.
-    values : NDArray
-        All values the sweep will have.
-    chi : (n, X, Y, Z) array
-        See `Sweep.chi`; zeros where there is no point yet.
-    """
-
-    index: int = 0
-    points: tuple[Point, ...] = ()
-    chi: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +185,22 @@ class Sweep:
         return text.getvalue()
 
 
+@dataclass(frozen=True)
+class Solved(Step):
+    """The step at which a point is there.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        All points so far; the last to come are the smallest values.
+    chi : (n, X, Y, Z) array
+        What `Sweep.chi` will be, zeros where there is no point yet.
+    """
+
+    sweep: Sweep = field(kw_only=True)
+    chi: FloatArray = field(kw_only=True)
+
+
 _COLUMNS = (
     "residual_ppm",
     "variation_ppm_per_mm",
@@ -222,92 +212,6 @@ _COLUMNS = (
     "nrmse_percent",
     "xsim",
 )
-
-
-def tuned(method: Method[Any]) -> Number:
-    """Return the numeric side of the parameter that a method is swept over.
-
-    Raises
-    ------
-    InputError
-        If it has none.
-    """
-    field = method.parameters.model_fields.get(method.tuning)
-    found = process.number(field) if field is not None else None
-    if found is None:
-        raise InputError(f"{method.label} has no parameter to sweep; choose another method.")
-    return found
-
-
-def spaced(number: Number, low: float, high: float, points: int = POINTS) -> tuple[float, ...]:
-    """Return values from `low` to `high` in equal ratios, ascending; whole ones where they must be.
-
-    Raises
-    ------
-    InputError
-        If the range is empty or reaches beyond the parameter's, or there are fewer than 2 points.
-    """
-    if not number.low <= low < high <= number.high:
-        raise InputError(
-            f"The range from {low:g} to {high:g} cannot be swept; it must rise and lie between "
-            f"{number.low:g} and {number.high:g}."
-        )
-    if low <= 0:
-        raise InputError(f"The range begins at {low:g}; a sweep goes by ratios, so begin above 0.")
-    if points < 2:
-        raise InputError(f"A sweep of {points} points was asked for; it takes 2 or more.")
-    inner = np.geomspace(low, high, points)[1:-1]
-    values = [low, *(float(f"{value:.3g}") for value in inner), high]
-    return tuple(sorted({float(round(v)) if number.whole else v for v in values}))
-
-
-def plan(
-    method: Method[Any],
-    acquisition: Acquisition,
-    parameters: Parameters | None = None,
-    device: torch.device | str = "cpu",
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    points: int = POINTS,
-) -> Generator[Step, None, tuple[float, ...]]:
-    """Return the values of a sweep: ends that are not given lie a decade from what is usual.
-
-    That is the value among `parameters`, or what the method chooses from the data.
-    """
-    number = tuned(method)
-    if low is None or high is None:
-        usual = yield from _usual(method, acquisition, parameters or method.parameters(), device)
-        low = max(number.low, usual / DECADE) if low is None else low
-        high = min(number.high, usual * DECADE) if high is None else high
-    least = 1.0 if number.whole else np.finfo(float).tiny
-    return spaced(number, max(low, least), high, points)
-
-
-def _usual(
-    method: Method[Any], acquisition: Acquisition, parameters: Parameters, device: Any
-) -> Generator[Step, None, float]:
-    """Return the parameter, or what a run of one iteration says that the method chooses."""
-    stated = getattr(parameters, method.tuning)
-    if stated is not None:
-        return float(stated)
-    short = {"max_iterations": 1} if "max_iterations" in method.parameters.model_fields else {}
-    running = method.function(
-        acquisition, parameters.model_copy(update=short), _target(method, device)
-    )
-    try:
-        while True:
-            step = next(running)
-            yield Step(0.0, f"Looking for the range: {step.message}")
-    except StopIteration as end:
-        maps: Maps = end.value
-    finally:
-        running.close()
-    return float(maps.provenance.chosen.get(method.tuning, tuned(method).typical))
-
-
-def _target(method: Method[Any], device: torch.device | str) -> torch.device:
-    return torch.device("cpu" if method.cpu_only else device)
 
 
 def sweep(
@@ -361,12 +265,9 @@ def sweep(
         at = np.union1d(dense[1:-1], path.values)
         curve = filter_curve(method, acquisition, at, path.parameters, device)
         exact = yield from _renamed(curve, 0.0, f"{method.label}: computing the curve")
-    with Yardstick(acquisition, path.weighting, _target(method, device), reference) as yardstick:
+    with Yardstick(acquisition, path.weighting, target_of(method, device), reference) as yardstick:
         yield from yardstick.prepare()
-        yield from path.solve(yardstick)
-        noise, scale = yardstick.noise, (yardstick.field_residual, yardstick.field_variation)
-    points = tuple(path.points)
-    return Sweep(method, acquisition.grid, points, path.chi, noise, scale, exact)
+        return (yield from path.solve(yardstick, exact))
 
 
 class _Path:
@@ -402,7 +303,7 @@ class _Path:
     def _typed(self, value: float) -> float | int:
         return round(value) if tuned(self.method).whole else value
 
-    def solve(self, yardstick: Yardstick) -> Generator[Step, None, None]:
+    def solve(self, yardstick: Yardstick, exact: FilterCurve | None) -> Steps[Sweep]:
         """Solve and measure all points, from the largest value to the smallest."""
         count = len(self.values)
         name = process.spoken(
@@ -430,9 +331,21 @@ class _Path:
             del others[Quantity.CHI]
             point = Point(value, measures, seconds, iterations, others, maps.provenance)
             self.points.insert(0, point)
-            yield Solved(
-                (done + 1) / count, f"{head}done", None, {}, index, tuple(self.points), self.chi
-            )
+            made = self._so_far(yardstick, exact)
+            yield Solved((done + 1) / count, f"{head}done", sweep=made, chi=self.chi)
+        return made
+
+    def _so_far(self, yardstick: Yardstick, exact: FilterCurve | None) -> Sweep:
+        points = tuple(self.points)
+        return Sweep(
+            method=self.method,
+            grid=self._acquisition.grid,
+            points=points,
+            chi=self.chi[len(self.values) - len(points) :],
+            noise=yardstick.noise,
+            scale=(yardstick.field_residual, yardstick.field_variation),
+            closed_form=exact,
+        )
 
     def _solution(self, index: int) -> Generator[Step, None, Maps]:
         """Solve one point; the first as anybody would, which records how it was made."""
@@ -444,7 +357,7 @@ class _Path:
         if start is not None:
             acquisition = acquisition.with_volumes({Quantity.CHI: start})
             notes = ("Solved on a sweep, starting from its neighbours.",)
-        target = _target(self.method, self.device)
+        target = target_of(self.method, self.device)
         began = time.perf_counter()
         maps = yield from self.method.function(acquisition, parameters, target)
         made = replace(
