@@ -62,6 +62,8 @@ def error_table(voxel_size: float) -> str:
         for method in methods().values():
             if method.missing(measured) or Quantity.CHI not in method.gives:
                 continue
+            if method.orientations > 1:
+                continue
             maps, seconds = run(method, measured, {})
             errors = {error(run(method, measured, s)[0]): s for s in sweep(method)}
             default = error(maps)

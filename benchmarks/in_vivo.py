@@ -32,7 +32,7 @@ def in_vivo_table(folder: Path) -> str:
         scored = measured.mask & (volumes["covered"].data > 0)
         scored[:CUT] = scored[-CUT:] = False
         for method in methods().values():
-            if not method.missing(measured):
+            if method.orientations == 1 and not method.missing(measured):
                 settings = [{}, {"regularization": 1e-4}] if method.key == "tv" else [{}]
                 rows += [_row(slab, method.key, s, measured, reference, scored) for s in settings]
     head = ("slab", "method", "NRMSE, %", "seconds")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -207,7 +207,7 @@ def simulate(
         Of the noise.
     """
     mask = head.mask
-    field = _field(head)
+    field = _field(head.chi, mask, head.grid)
 
     scale = radians_per_ppm(field_strength, echo_time)
     rate = head.r2 + R2PRIME_PER_PPM * field_strength * np.abs(head.chi)
@@ -247,6 +247,41 @@ def simulate(
     )
     noise = (spread / scale * mask).astype(np.float32)
     return Phantom(acquisition, truth, field, noise, MappingProxyType(region_masks(head.labels)))
+
+
+def orientations(
+    phantom: Phantom, directions: Sequence[Sequence[float]], *, seed: int = 0
+) -> Phantom:
+    """Measure the head of a phantom in further orientations, registered without an error.
+
+    Each field is that of the same susceptibility in another B0, with noise of its own of the same
+    deviation in every voxel. The magnitude is that of the phantom: what dephasing takes from it
+    depends on B0, but it serves as a weight only.
+
+    Parameters
+    ----------
+    phantom : Phantom
+        The first orientation.
+    directions : sequence of three numbers each
+        B0 of the further ones along the voxel axes, of any length.
+    seed : int
+        Of the noise; each orientation draws from a stream of its own, whatever the others are.
+
+    Returns
+    -------
+    Phantom
+        Its acquisition has one in `Acquisition.others` for each direction.
+    """
+    first = phantom.acquisition
+    grids = [first.grid.with_b0(direction) for direction in directions]
+    others = []
+    for number, grid in enumerate(grids, start=2):
+        field = _field(phantom.truth[Quantity.CHI], first.mask, grid)
+        rng = np.random.default_rng([seed, number])
+        field += phantom.noise * rng.standard_normal(grid.shape, dtype=np.float32)
+        volumes = {**first.volumes, Quantity.LOCAL_FIELD: field * first.mask}
+        others.append(replace(first, grid=grid, volumes=volumes))
+    return replace(phantom, acquisition=replace(first, others=tuple(others)))
 
 
 CASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -330,14 +365,14 @@ def _grid(sampling: Sampling, tilt: tuple[float, float]) -> Grid:
     return Grid(sampling.shape, affine)
 
 
-def _field(head: Head) -> FloatArray:
+def _field(susceptibility: FloatArray, mask: NDArray[np.bool_], grid: Grid) -> FloatArray:
     """Field in ppm in the box around the mask, of what lies inside the mask."""
-    (box,) = ndimage.find_objects(head.mask.astype(np.uint8))
-    chi = torch.from_numpy(np.ascontiguousarray(head.chi[box]))
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    chi = torch.from_numpy(np.ascontiguousarray(susceptibility[box]))
     x, y, z = chi.shape
-    grid = Grid((x, y, z), head.grid.affine)
-    field = np.zeros_like(head.chi)
-    field[box] = DipoleConvolution(grid, kernel="cuboid", padding=2.0)(chi).numpy()
+    cropped = Grid((x, y, z), grid.affine, grid.b0_direction)
+    field = np.zeros_like(susceptibility)
+    field[box] = DipoleConvolution(cropped, kernel="cuboid", padding=2.0)(chi).numpy()
     return field
 
 
