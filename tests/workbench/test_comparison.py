@@ -14,17 +14,15 @@ from napari_qsm.acquisition import Grid, InputError, Quantity, Volume
 from napari_qsm.evaluation import metrics, similarity
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.workbench.comparison import (
-    METRICS,
     Blend,
-    as_table,
     difference,
     is_compared,
     residual,
-    score,
     shown_volume,
 )
 from napari_qsm.workbench.layers import layer_data
 from napari_qsm.workbench.placement import to_display
+from napari_qsm.workbench.scores import METRICS, as_table, score
 
 SHAPE = (9, 12, 7)
 CODES = ["".join(sign) for order in permutations(("LR", "PA", "IS")) for sign in product(*order)][

@@ -85,6 +85,11 @@ class Latest:
         if not self._running:
             self._next()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or waits."""
+        return self._running or self._waiting is not None
+
     def clear(self) -> None:
         """Forget what waits."""
         self._waiting = None

@@ -16,7 +16,8 @@ RESET_WINDOW_TIP = "Back to the usual window of these maps."
 
 OVERLAY = "Two maps in one"
 OVERLAY_A_TIP = "Map A."
-OVERLAY_B_TIP = "Map B, or for the residual the local field that A should explain."
+OVERLAY_B_TIP = "Map B."
+FIELD_TIP = "The local field that A should explain."
 KINDS = {
     "difference": "Difference  A − B",
     "swipe": "Swipe  A | B",

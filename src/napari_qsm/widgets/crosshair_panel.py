@@ -91,7 +91,7 @@ class CrosshairPanel(QWidget):
     def _connect(self) -> None:
         for box in self.voxel:
             box.valueChanged.connect(self._choose_voxel)
-        self.ppb.toggled.connect(lambda _: self._show_values())
+        self.ppb.toggled.connect(lambda _: self.refresh())
         self.fit.clicked.connect(self.fit_wanted)
         self.screenshot.clicked.connect(lambda: save_picture(self, self.window().grab))
 
@@ -112,9 +112,10 @@ class CrosshairPanel(QWidget):
                 if grid is not None and hit is not None:
                     box.setRange(0, grid.shape[axis] - 1)
                     box.setValue(hit[0][axis])
-        self._show_values()
+        self.refresh()
 
-    def _show_values(self) -> None:
+    def refresh(self) -> None:
+        """Show all values at the crosshair as they are now."""
         layers = [layer for layer in self._viewer.layers if not isinstance(layer, Labels)]
         values = values_at(layers, self._position, self._viewer.dims.current_step)
         self.table.setRowCount(len(values))

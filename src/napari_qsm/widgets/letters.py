@@ -17,10 +17,13 @@ from napari_qsm.workbench.layers import grid_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_qsm.acquisition import Grid
 
 _PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
+_CHARACTER = 9
+"""Pixels that a character of a layer's name takes, generously."""
 
 
 def screen_of(
@@ -44,7 +47,11 @@ def letters_of(viewer: ViewerModel, grid: Grid | None) -> Letters | None:
 
 
 class BorderLetters:
-    """Keeps letters at the borders of every box of a viewer, whatever turns or is shown."""
+    """Keeps letters at the borders of every box of a viewer, whatever turns or is shown.
+
+    The lower border, where the scale bar and the notice are, is lettered only where long names
+    take the upper one: the one implies the other.
+    """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -68,16 +75,28 @@ class BorderLetters:
             camera.events.angles,
             layers.events.inserted,
             layers.events.removed,
+            self._viewer.canvas.grid.events.enabled,
         )
 
     def update(self, event: object = None) -> None:
         """Write what is true now; nothing where no layer of ours says how it lies."""
-        grids = (grid_of(layer) for layer in reversed(self._viewer.layers) if layer.visible)
-        grid = next((grid for grid in grids if grid is not None), None)
+        shown = [layer for layer in reversed(self._viewer.layers) if layer.visible]
+        grid = next((g for g in map(grid_of, shown) if g is not None), None)
         found = letters_of(self._viewer, grid) if grid is not None else None
-        for overlay, text in zip(self._overlays.values(), found or ("",) * 4, strict=True):
+        left, right, top, bottom = found or ("",) * 4
+        top, bottom = ("", bottom) if self._crowded(shown) else (top, "")
+        for overlay, text in zip(self._overlays.values(), (left, right, top, bottom), strict=True):
             overlay.text = text
             overlay.visible = bool(text)
+
+    def _crowded(self, shown: list[Layer]) -> bool:
+        """Whether names reach the middle of the upper border of a box."""
+        canvas = self._viewer.canvas
+        if not canvas.grid.enabled:
+            return False
+        columns = canvas.grid.actual_shape(self._viewer.layers)[1]
+        room = canvas.size[1] / columns / 2
+        return any(_CHARACTER * len(layer.name) > room for layer in shown)
 
     def disconnect_viewer(self) -> None:
         """Take the letters away and stop listening (the dock closes)."""

@@ -158,7 +158,8 @@ class OrthogonalWindow(QWidget):
     def _offer(self, event: object = None) -> None:
         """Offer the maps there are; keep the one on show where it still exists."""
         layers = [x for x in self._viewer.layers if isinstance(x, Image) and grid_of(x) is not None]
-        self._offered = sorted(layers[::-1], key=lambda layer: not is_compared(layer))
+        layers.reverse()  # the top one first
+        self._offered = sorted(layers, key=lambda layer: not is_compared(layer))
         self.maps.clear()
         self.maps.addItems([layer.name for layer in self._offered])
         active = self._viewer.layers.selection.active

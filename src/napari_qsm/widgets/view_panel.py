@@ -63,6 +63,10 @@ def label(layer: Layer, on: bool) -> None:
         layer.colorbar.visible = on
 
 
+_flat: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
+"""How layers that are shown in 3D looked in 2D; common to all docks, lest two of them do it."""
+
+
 class DepthWindow:
     """In 3D, shows signed maps as a projection of their positive part; in 2D as they were.
 
@@ -73,7 +77,6 @@ class DepthWindow:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._flat: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
         viewer.dims.events.ndisplay.connect(self.update)
         viewer.layers.events.inserted.connect(self.update)
 
@@ -84,12 +87,12 @@ class DepthWindow:
             quantity = quantity_of(layer)
             if quantity is None or quantity.window is None or quantity.window[0] >= 0:
                 continue
-            if deep and layer not in self._flat:
-                self._flat[layer] = {name: getattr(layer, name) for name in _DEEP}
+            if deep and layer not in _flat:
+                _flat[layer] = {name: getattr(layer, name) for name in _DEEP}
                 top = max(2 * layer.contrast_limits[1], 1e-3)
                 self._set(layer, _DEEP | {"contrast_limits": (0.0, top)})
-            elif not deep and layer in self._flat:
-                self._set(layer, self._flat.pop(layer))
+            elif not deep and layer in _flat:
+                self._set(layer, _flat.pop(layer))
 
     @staticmethod
     def _set(layer: Layer, look: dict[str, Any]) -> None:

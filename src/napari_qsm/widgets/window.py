@@ -18,6 +18,7 @@ PLUGIN = "napari-qsm"
 PREPARE = "Prepare field"
 RECONSTRUCT = "Reconstruct susceptibility"
 EXPLORE = "Explore lambda"
+COMPARE = "Compare maps"
 READOUT = "Values at the cursor"
 
 
@@ -36,6 +37,7 @@ def make_window() -> Window:
     window = viewer.window
     _, reconstruct = window.add_plugin_dock_widget(PLUGIN, RECONSTRUCT)
     _, explore = window.add_plugin_dock_widget(PLUGIN, EXPLORE, tabify=True)
+    window.add_plugin_dock_widget(PLUGIN, COMPARE, tabify=True)
     _, prepare = window.add_plugin_dock_widget(PLUGIN, PREPARE, tabify=True)
     _, readout = window.add_plugin_dock_widget(PLUGIN, READOUT)
     assert isinstance(prepare, PrepareWidget)

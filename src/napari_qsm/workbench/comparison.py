@@ -5,22 +5,17 @@ Free of Qt: widgets hand these functions to a thread and show what comes back.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import FloatArray, Grid, InputError, Quantity, Volume
-from napari_qsm.evaluation import metrics, similarity
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.preparation.assemble import assemble
-from napari_qsm.process import Step
 from napari_qsm.workbench.layers import facts_of, quantity_of, volume_of
 from napari_qsm.workbench.placement import DISPLAY_AXES, from_display, place, to_display
 
@@ -79,7 +74,8 @@ def shown_volume(layer: Layer, steps: Sequence[int], beside: Layer | None = None
     return replace(volume, data=volume.data[..., min(max(at, 0), volume.data.shape[3] - 1)])
 
 
-def _same_grid(first: Volume, second: Volume, name: str) -> None:
+def same_grid(first: Volume, second: Volume, name: str) -> None:
+    """Raise `InputError` unless the second volume, called `name`, lies where the first does."""
     if mismatch := first.grid.mismatch(second.grid):
         raise InputError(f"'{name}' {mismatch}; compare maps on one grid.")
 
@@ -92,7 +88,7 @@ def difference(a: Volume, b: Volume) -> FloatArray:
     InputError
         If they lie on different grids.
     """
-    _same_grid(a, b, b.source)
+    same_grid(a, b, b.source)
     values: FloatArray = np.subtract(a.data, b.data, dtype=np.float32)
     return values
 
@@ -113,7 +109,7 @@ def residual(chi: Volume, measured: Volume) -> FloatArray:
     InputError
         If map and field lie on different grids, or the field cannot be brought to ppm.
     """
-    _same_grid(measured, chi, chi.source)
+    same_grid(measured, chi, chi.source)
     known = assemble(measured)
     mask, field_in_ppm = known.mask, known[Quantity.LOCAL_FIELD]
     dipole = DipoleConvolution(known.grid, padding=1.25)
@@ -157,11 +153,41 @@ class Blend:
         InputError
             If the maps lie on different grids.
         """
-        _same_grid(a, b, b.source)
+        same_grid(a, b, b.source)
         first, second = to_display(a.data, a.grid), to_display(b.data, b.grid)
         shows_a = self._swipe(first.shape) if self.kind == "swipe" else self._cubes(a.grid)
         mixed = np.where(np.broadcast_to(shows_a, first.shape), first, second)
         return from_display(mixed.astype(np.float32, copy=False), a.grid)
+
+    def slide(
+        self, picture: NDArray[Any], was: Blend, a: NDArray[Any], b: NDArray[Any]
+    ) -> NDArray[Any] | None:
+        """Draw the curtain of `picture` from where it `was` to here, in place.
+
+        Parameters
+        ----------
+        picture : (S, A, R) array
+            What ``was(a, b)`` gave, in drawn order.
+        was : Blend
+            How it was made.
+        a, b : (S, A, R) arrays
+            The two maps in drawn order.
+
+        Returns
+        -------
+        array or None
+            The part of `picture` that is new; None if this is more than a move of one curtain.
+        """
+        if self.kind != "swipe" or replace(was, share=self.share) != self:
+            return None
+        count = picture.shape[self.axis]
+        before, after = (round(blend.share * count) for blend in (was, self))
+        low, high = sorted((before, after))
+        moved = slice(count - high, count - low) if self.from_top else slice(low, high)
+        part = (slice(None),) * self.axis + (moved,)
+        picture[part] = (a if after > before else b)[part]
+        new: NDArray[Any] = picture[part]
+        return new
 
     def _swipe(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         count = shape[self.axis]
@@ -184,159 +210,3 @@ class Blend:
 def axis_of(letter: str) -> int:
     """Return the drawn axis that one of the letters S, A, R names."""
     return DISPLAY_AXES.index(letter)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure that says how far a map is from a reference.
-
-    Parameters
-    ----------
-    key, heading, unit, help : str
-        Name in files, head of its column, unit, and a sentence on what it means.
-    compute : callable
-        ``compute(estimate, reference, mask)``.
-    rises : bool
-        Whether more of it is better.
-    """
-
-    key: str
-    heading: str
-    unit: str
-    help: str
-    compute: Callable[[NDArray[Any], NDArray[Any], NDArray[np.bool_]], float] = field(repr=False)
-    rises: bool = False
-
-
-METRICS = (
-    Metric(
-        "nrmse_raw",
-        "NRMSE",
-        "%",
-        "Error norm over the reference's, as the numbers are.",
-        lambda x, r, m: metrics.nrmse(x, r, m, detrend="none"),
-    ),
-    Metric(
-        "nrmse",
-        "demeaned",
-        "%",
-        "NRMSE with the mean over the mask taken out of both.",
-        lambda x, r, m: metrics.nrmse(x, r, m, detrend="mean"),
-    ),
-    Metric(
-        "nrmse_detrended",
-        "detrended",
-        "%",
-        "NRMSE with mean and slope taken out: a wrong scale is forgiven.",
-        lambda x, r, m: metrics.nrmse(x, r, m, detrend="line"),
-    ),
-    Metric("rmse", "RMSE", "ppb", "Root mean square error, means taken out.",
-           lambda x, r, m: 1000 * metrics.rmse(x, r, m)),
-    Metric("psnr", "pSNR", "dB", "Range of the reference over the RMSE.", metrics.psnr, True),
-    Metric("xsim", "XSIM", "", "Structural similarity with constants for ppm.", similarity.xsim, True),
-    Metric("ssim", "SSIM", "", "Structural similarity as photographs use it.", similarity.ssim, True),
-    Metric("hfen", "HFEN", "%", "Error of the fine detail (Laplacian of Gaussian).",
-           similarity.hfen),
-    Metric("correlation", "r", "", "Pearson's correlation.", metrics.correlation, True),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Score:
-    """The figures of one map.
-
-    Parameters
-    ----------
-    name : str
-        The map's name.
-    values : mapping
-        Value by key of the metric; not a number where it could not be computed.
-    notes : tuple[str, ...]
-        Why it could not.
-    """
-
-    name: str
-    values: Mapping[str, float]
-    notes: tuple[str, ...] = ()
-
-
-_MARGIN = 9
-"""Voxels kept around the mask: no metric's window reaches further, so cropping changes nothing."""
-
-
-def score(
-    maps: Mapping[str, Volume], reference: Volume, mask: NDArray[np.bool_]
-) -> Generator[Step, None, tuple[Score, ...]]:
-    """Score every map against the reference, one metric at a time.
-
-    Parameters
-    ----------
-    maps : mapping of str to Volume
-        By name, in ppm.
-    reference : Volume
-        In ppm; its grid is everybody's.
-    mask : (X, Y, Z) array of bool
-        Voxels that count.
-
-    Yields
-    ------
-    Step
-        After each metric.
-
-    Raises
-    ------
-    InputError
-        If the mask is empty or a map lies on another grid.
-    """
-    if mask.shape != reference.data.shape:
-        raise InputError(
-            f"The mask has shape {mask.shape} and the reference {reference.data.shape}; choose a "
-            "mask on the grid of the reference."
-        )
-    if not mask.any():
-        raise InputError("The mask is empty; choose one that covers the brain.")
-    for name, volume in maps.items():
-        _same_grid(reference, volume, name)
-    box = _box(mask)
-    inside, truth = mask[box], np.asarray(reference.data[box], np.float64)
-    scores: list[Score] = []
-    total = max(1, len(maps) * len(METRICS))
-    for name, volume in maps.items():
-        values: dict[str, float] = {}
-        notes: list[str] = []
-        estimate = np.asarray(volume.data[box], np.float64)
-        for metric in METRICS:
-            done = len(scores) * len(METRICS) + len(values)
-            yield Step(done / total, f"{metric.heading} of {name}")
-            try:
-                values[metric.key] = metric.compute(estimate, truth, inside)
-            except InputError as error:
-                values[metric.key] = math.nan
-                notes.append(f"{metric.heading} of '{name}': {error}")
-        scores.append(Score(name, values, tuple(notes)))
-    return tuple(scores)
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Smallest box around the mask, wider by the margin where the volume allows it."""
-    box = []
-    for axis, count in enumerate(mask.shape):
-        along = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        low, high = int(along[0]) - _MARGIN, int(along[-1]) + 1 + _MARGIN
-        box.append(slice(max(0, low), min(count, high)))
-    return tuple(box)
-
-
-def as_table(scores: Iterable[Score], reference: str, mask: str, *, separator: str = ",") -> str:
-    """Return scores as text, one map a line, below a head; reference and mask have columns.
-
-    Comma-separated text is a CSV file; tab-separated text is what spreadsheets paste.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    units = (f"{m.key} [{m.unit}]" if m.unit else m.key for m in METRICS)
-    writer.writerow(["map", "reference", "mask", *units])
-    for one in scores:
-        figures = (f"{one.values[metric.key]:.6g}" for metric in METRICS)
-        writer.writerow([one.name, reference, mask, *figures])
-    return text.getvalue()
