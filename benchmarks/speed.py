@@ -19,7 +19,7 @@ from napari_qsm.solvers.gradient_descent import gradient_descent
 from napari_qsm.solvers.iteration import Iterates, Pieces, until_converged
 
 REGULARIZATION = 1e-4
-PENALTY = 100 * REGULARIZATION
+PENALTY = 300 * REGULARIZATION
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ def weighted_tv(cube: Cube) -> Iterates:
         cube.dipole().spectrum,
         gradient.spectrum(cube.shape),
         penalty=PENALTY,
-        data_penalty=0.3,
-        estimate=start,
+        data_penalty=0.15,
     )
     return total_variation(step, gradient, start, threshold=REGULARIZATION / PENALTY)
 

@@ -1,13 +1,17 @@
-"""The quadratic step of an ADMM whose operators are diagonal in Fourier space.
+"""The quadratic steps of an ADMM whose operators are diagonal in Fourier space.
 
-Both classes are called with the right-hand side that the split of the prior pulls with and
-return the new estimate, pausing between transforms. All symbols live on the half grid of
-``torch.fft.rfftn``; volumes are real (X, Y, Z).
+They are called with the right-hand side that the split of the prior pulls with and return the new
+estimate, pausing between transforms. All symbols live on the half grid of ``torch.fft.rfftn``;
+volumes are real (X, Y, Z).
 """
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from napari_qsm.solvers.admm import RELAXATION, slabs
+from napari_qsm.solvers.data_terms import DataTerm, LeastSquares
 from napari_qsm.solvers.iteration import Pieces
 
 
@@ -17,7 +21,7 @@ def scale_spectrum(spectrum: Tensor, symbol: Tensor) -> Tensor:
     return spectrum
 
 
-def _volume(transform: Tensor, shape: torch.Size) -> Pieces:
+def to_volume(transform: Tensor, shape: torch.Size) -> Pieces:
     """Transform back to a volume, in the two halves ``irfftn`` consists of.
 
     Into new memory: given some to write to, the transform would only copy its result there.
@@ -57,15 +61,113 @@ class QuadraticStep:
         transform = torch.fft.rfftn(pulled)
         yield
         scale_spectrum(transform, self._share).add_(self._pull)
-        return (yield from _volume(transform, pulled.shape))
+        return (yield from to_volume(transform, pulled.shape))
 
 
-class WeightedQuadraticStep:
+class Normal(Protocol):
+    """Solves ``(mu A.H A + rho K.H K) x = mu A.H t + rho p`` for the x of a prior ``|K x|_1``."""
+
+    def __call__(self, pulled: Tensor, target: Tensor) -> Pieces:
+        """Return x; `pulled` is p.
+
+        `target` is the spectrum of ``A.H t`` and becomes that of the first volume of x.
+        """
+
+
+class GradientNormal:
+    """`Normal` of total variation: ``x = (A t + rho/mu p) / (A^2 + rho/mu E2)``, x(0) = 0.
+
+    Parameters
+    ----------
+    symbol, prior_symbol : Tensor
+        A and E2.
+    ratio : float
+        rho / mu.
+    """
+
+    def __init__(self, symbol: Tensor, prior_symbol: Tensor, *, ratio: float) -> None:
+        self._ratio = ratio
+        self._inverse = inverse_normal(symbol, prior_symbol, ratio)
+
+    def __call__(self, pulled: Tensor, target: Tensor) -> Pieces:
+        """See `Normal`."""
+        target.add_(torch.fft.rfftn(pulled), alpha=self._ratio)
+        yield
+        scale_spectrum(target, self._inverse)
+        return (yield from to_volume(target, pulled.shape))
+
+
+class SplitStep:
+    """Minimise ``data(A x)`` and a prior's penalty over x, whatever the data term.
+
+    ``y = A x`` is split off with its own scaled dual u and penalty mu; the data term's proximal
+    is done voxel by voxel, the rest in Fourier space. The relaxed prediction
+    ``a A x + (1 - a) y`` stands for ``A x`` in the update of y and u.
+
+    Parameters
+    ----------
+    term : DataTerm
+        Made for mu.
+    symbol : Tensor
+        A.
+    normal : Normal
+        Made for A and mu.
+    estimate : Tensor, optional
+        The susceptibility (X, Y, Z) the iteration starts from, with the dual that is optimal with
+        it. If not given it starts from zero, and so does the dual: the optimal one would pull at
+        once with all of the data over mu.
+    relaxation : float
+        a.
+    """
+
+    def __init__(
+        self,
+        term: DataTerm,
+        symbol: Tensor,
+        normal: Normal,
+        *,
+        shape: torch.Size,
+        estimate: Tensor | None = None,
+        relaxation: float = RELAXATION,
+    ) -> None:
+        self._term, self._symbol, self._normal = term, symbol, normal
+        self._relaxation = relaxation
+        if estimate is None:
+            self._predicted = torch.zeros(shape, dtype=symbol.dtype, device=symbol.device)
+            self._dual = torch.zeros_like(self._predicted)
+        else:
+            transform = scale_spectrum(torch.fft.rfftn(estimate), symbol)
+            self._predicted = torch.fft.irfftn(transform, s=shape)
+            self._dual = term.optimal(self._predicted)
+        self._copy = self._predicted.clone()
+
+    def _renew(self) -> Pieces:
+        """Update y and u; return ``y - u`` in the prediction's place."""
+        for slab in slabs(self._predicted):
+            target, copy, dual = self._predicted[slab], self._copy[slab], self._dual[slab]
+            copy.lerp_(target, self._relaxation)
+            torch.add(copy, dual, out=target)
+            self._term.renew(dual, copy, slab)
+            torch.sub(target, dual, out=copy)
+            torch.sub(copy, dual, out=target)
+            yield
+        return self._predicted
+
+    def __call__(self, pulled: Tensor) -> Pieces:
+        """Solve for the new estimate; `pulled` is what the prior's split pulls with."""
+        target = yield from self._renew()
+        shape = target.shape
+        transform = scale_spectrum(torch.fft.rfftn(target), self._symbol)
+        del target, self._predicted  # their memory is needed for what replaces them
+        yield
+        estimate = yield from self._normal(pulled, transform)
+        scale_spectrum(transform, self._symbol)
+        self._predicted = yield from to_volume(transform, shape)
+        return estimate
+
+
+class WeightedQuadraticStep(SplitStep):
     """Minimise ``1/2 |W (A x - f)|^2 + penalty/2 |G x - s|^2`` over x, given ``G.H s``.
-
-    W is not diagonal in Fourier space, so ``y = A x`` is split off with its own scaled dual u
-    (penalty `data_penalty`, written mu): with ``q = W^2 / (W^2 + mu)`` the dual update is
-    ``u <- q (A x + u - f)`` and the next step pulls with ``mu A F (y - u)``.
 
     Parameters
     ----------
@@ -75,8 +177,8 @@ class WeightedQuadraticStep:
         A and E2.
     penalty, data_penalty : float
         rho and mu.
-    estimate : Tensor
-        Where the iteration starts.
+    estimate : Tensor, optional
+        See `SplitStep`.
     """
 
     def __init__(
@@ -88,36 +190,15 @@ class WeightedQuadraticStep:
         *,
         penalty: float,
         data_penalty: float,
-        estimate: Tensor,
+        estimate: Tensor | None = None,
     ) -> None:
-        self._ratio = penalty / data_penalty
-        self._inverse = inverse_normal(symbol, prior_symbol, self._ratio)
-        self._symbol = symbol
-        self._trust = weights / (weights + data_penalty)
-        self._trusted = self._trust * data
-        predicted = scale_spectrum(torch.fft.rfftn(estimate), symbol)
-        self._predicted = torch.fft.irfftn(predicted, s=estimate.shape)
-        # What is optimal with this estimate: the gradient of the data term over the penalty.
-        self._dual = (self._predicted - data).mul_(weights).div_(data_penalty)
-
-    def __call__(self, pulled: Tensor) -> Pieces:
-        """Solve for the new estimate; `pulled` is G.H s."""
-        pull = torch.fft.rfftn(pulled)
-        yield
-        target = self._predicted.add_(self._dual)
-        torch.mul(target, self._trust, out=self._dual).sub_(self._trusted)
-        target.sub_(self._dual, alpha=2)
-        yield
-        transform = torch.fft.rfftn(target)
-        del target, self._predicted  # their memory is needed for what replaces them
-        yield
-        scale_spectrum(transform, self._symbol).add_(pull, alpha=self._ratio)
-        scale_spectrum(transform, self._inverse)
-        del pull
-        estimate = yield from _volume(transform, pulled.shape)
-        scale_spectrum(transform, self._symbol)
-        self._predicted = yield from _volume(transform, pulled.shape)
-        return estimate
+        super().__init__(
+            LeastSquares(data, weights, penalty=data_penalty),
+            symbol,
+            GradientNormal(symbol, prior_symbol, ratio=penalty / data_penalty),
+            shape=data.shape,
+            estimate=estimate,
+        )
 
 
 def inverse_normal(symbol: Tensor, prior_symbol: Tensor, penalty: float) -> Tensor:

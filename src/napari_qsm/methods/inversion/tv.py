@@ -10,14 +10,14 @@ from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.solvers.admm import total_variation
+from napari_qsm.solvers.admm import split_of, total_variation
 from napari_qsm.solvers.fourier import QuadraticStep, WeightedQuadraticStep
 
 STEEPNESS = 10.0
-"""Slope of the starting dual over the gradient, in mm per ppm of a scaled dual: anything from 1 to
-100 saves the same number of iterations."""
+"""Slope of the starting dual over the gradient: anything from 1 to 100 saves the same number of
+iterations."""
 
-DATA_PENALTY = 0.3
+DATA_PENALTY = 0.15
 """Penalty of the weighted data split; 0.1 to 1 all converge, this soonest (measured)."""
 
 
@@ -48,7 +48,7 @@ class TV(Parameters):
         "is faster. By itself the first of these there is.",
     )
     penalty_ratio: float = parameter(
-        100.0,
+        300.0,
         "Penalty of the split relative to lambda: changes the speed, not the answer.",
         low=10,
         high=1000,
@@ -67,22 +67,21 @@ class TV(Parameters):
 
 def _start(
     acquisition: Acquisition, space: Workspace, gradient: Gradient, threshold: float
-) -> tuple[Tensor, Tensor | None]:
-    """Estimate and dual to start from: zeros, or a susceptibility and what is optimal with it.
-
-    At the optimum the scaled dual is ``threshold * sign(G chi)`` wherever the gradient is not
-    zero, which a clipped large multiple of the gradient comes close to.
-    """
+) -> tuple[Tensor | None, Tensor | None]:
+    """Estimate and split to start from: those of a given susceptibility, or none."""
     if Quantity.CHI not in acquisition:
-        return torch.zeros(space.shape, device=space.device), None
+        return None, None
     estimate = space.place(acquisition[Quantity.CHI])
-    dual = gradient(estimate).mul_(STEEPNESS).clamp_(-threshold, threshold)
     space.notes.append("Started from the given susceptibility.")
-    return estimate, dual
+    return estimate, split_of(gradient, estimate, threshold=threshold, steepness=STEEPNESS)
 
 
 def _data_term(
-    weighting: Weighting, space: Workspace, gradient: Gradient, penalty: float, estimate: Tensor
+    weighting: Weighting,
+    space: Workspace,
+    gradient: Gradient,
+    penalty: float,
+    estimate: Tensor | None,
 ) -> Generator[Step, None, QuadraticStep | WeightedQuadraticStep]:
     """Return the data term for a weighting, pausing on the way."""
     symbol = space.dipole.spectrum
@@ -139,14 +138,16 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
         penalty = parameters.penalty_ratio * _regularization(parameters, weighting, space)
         threshold = 1 / parameters.penalty_ratio
         gradient = Gradient(space.voxel_size)
-        estimate, dual = _start(acquisition, space, gradient, threshold)
+        estimate, split = _start(acquisition, space, gradient, threshold)
         yield space.step(0.0, "preparing the data")
         step = yield from _data_term(weighting, space, gradient, penalty, estimate)
         yield space.step(0.0, "starting")
+        if estimate is None:
+            estimate = torch.zeros(space.shape, device=device)
         iterates = total_variation(
-            step, gradient, estimate, threshold=threshold, dual=dual, region=space.region()
+            step, gradient, estimate, threshold=threshold, split=split, region=space.region()
         )
-        del step, estimate, dual
+        del step, estimate, split
         result = yield from space.follow(
             iterates, tolerance=parameters.tolerance, max_iterations=parameters.max_iterations
         )

@@ -1,0 +1,203 @@
+"""What the methods that penalise variation share: lambda, where they start, and the splitting.
+
+They differ in the data term only, which is one of `napari_qsm.solvers.data_terms`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.registry import Parameters, parameter
+from napari_qsm.methods.workspace import Weighting, Workspace
+from napari_qsm.physics.gradient import Gradient
+from napari_qsm.process import number
+from napari_qsm.solvers.admm import Prior, ShrinkageSplit, admm, split_of
+from napari_qsm.solvers.data_terms import DataTerm
+from napari_qsm.solvers.fourier import GradientNormal, Normal, SplitStep
+from napari_qsm.solvers.generalised_variation import GeneralisedNormal, GeneralisedSplit
+from napari_qsm.solvers.iteration import Iterates
+
+PENALTY_RATIO = 200.0
+"""Penalty of the gradient's split over lambda, in mm. It changes the speed, not the answer; on the
+digital head and in vivo 150 to 300 are soonest at what a longer run comes to (measured)."""
+
+DATA_PENALTY = 0.12
+"""Penalty of the data term's split, for weights of 1 on average; 0.1 to 0.2 are soonest."""
+
+FIRMNESS = 5.0
+"""By how much both penalties are larger where a susceptibility is given: the estimate stays near
+it while the duals, which nobody has kept, find their values (measured: a fifth of a cold start's
+iterations to its objective; with the penalties of a cold start two thirds)."""
+
+STEEPNESS = 1.0
+"""Slope of the dual one starts with over the gradient one starts with."""
+
+BEND_PENALTY = 4.0
+"""Penalty of the second split of TGV relative to the first, in mm^2."""
+
+LEAST_NOISE = 1e-7
+"""ppm; a field without any noise must count, too."""
+
+
+def regularization_parameter() -> Any:
+    """Declare the parameter ``regularization``, said ``lambda``, that these methods share."""
+    return parameter(
+        None,
+        "Weight of the variation against the field (lambda): low values leave noise and streaks, "
+        "high ones flatten fine structures. By itself a share of the field's noise.",
+        low=1e-6,
+        high=1e-2,
+        log=True,
+        unit="ppm mm",
+        alias="lambda",
+        typical=1e-4,
+    )
+
+
+def weights_parameter() -> Any:
+    """Declare the parameter ``weights`` that these methods share."""
+    return parameter(
+        "auto",
+        "How much each voxel of the field counts: by one over its noise variance, by the squared "
+        "magnitude, equally in the mask, or equally everywhere, being zero outside the mask. By "
+        "itself the first of these there is.",
+    )
+
+
+def tolerance_parameter() -> Any:
+    """Declare the parameter ``tolerance`` that these methods share."""
+    return parameter(
+        5e-3,
+        "Stop when the change in the mask falls below this part of the map.",
+        low=1e-6,
+        high=1e-1,
+        log=True,
+    )
+
+
+def chosen_regularization(
+    stated: float | None, share: float, parameters: type[Parameters], space: Workspace
+) -> float:
+    """Return lambda in ppm mm: the one stated, or a share (mm) of the field's noise, noted."""
+    if stated is not None:
+        return stated
+    noise = space.noise()
+    limits = number(parameters.model_fields["regularization"])
+    assert limits is not None
+    value = min(max(share * noise, limits.low), limits.high)
+    why = f"ppm mm, chosen as {share:g} mm times the field's noise of {noise:.2g} ppm"
+    return space.choose("regularization", value, why)
+
+
+def data_weights(weighting: Weighting, space: Workspace) -> Tensor:
+    """Return W^2 for a weighting that is possible; 1 everywhere for ``"none"``."""
+    if weighting == "none":
+        return torch.ones(space.shape, device=space.device)
+    return space.weights(weighting)
+
+
+def robust_scale(space: Workspace) -> float:
+    """Return the sigma of ``sigma |W (D chi - f)|_1`` in ppm: sqrt(pi/2) times the field's noise.
+
+    Averaged over normal noise of that size, the slope of such a term rises as that of
+    ``1/2 |W (D chi - f)|^2`` does: lambda means the same with both.
+    """
+    return max(math.sqrt(math.pi / 2) * space.noise(), LEAST_NOISE)
+
+
+class Variation:
+    """The variation of a susceptibility times lambda, to be minimised with any data term.
+
+    A susceptibility in the acquisition is where the iteration starts, which is noted.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        Perhaps with a susceptibility.
+    space : Workspace
+        Where to work.
+    regularization : float
+        lambda in ppm mm.
+    order_ratio : float, optional
+        The length in mm that second derivatives cost relative to first ones, for total
+        generalised variation; total variation if not given.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        space: Workspace,
+        regularization: float,
+        *,
+        order_ratio: float | None = None,
+    ) -> None:
+        given = Quantity.CHI in acquisition
+        firmness = FIRMNESS if given else 1.0
+        self.data_penalty = DATA_PENALTY * firmness
+        self._ratio = regularization * PENALTY_RATIO / DATA_PENALTY
+        self._threshold = 1 / (PENALTY_RATIO * firmness)
+        self._order_ratio = order_ratio
+        self._space, self._gradient = space, Gradient(space.voxel_size)
+        self._estimate = space.place(acquisition[Quantity.CHI]) if given else None
+        if given:
+            space.notes.append("Started from the given susceptibility.")
+        self._prior, self._volumes = self._begin()
+
+    def _begin(self) -> tuple[Prior, Tensor]:
+        """Return the prior's split and the unknowns it starts with."""
+        shape, device = self._space.shape, self._space.device
+        count = 1 if self._order_ratio is None else 4
+        volumes = torch.zeros((count, *shape), device=device)
+        split = torch.zeros((3 if count == 1 else 9, *shape), device=device)
+        if self._estimate is not None:
+            volumes[0] = self._estimate
+            split[:3] = split_of(
+                self._gradient, volumes[0], threshold=self._threshold, steepness=STEEPNESS
+            )
+        if self._order_ratio is None:
+            total = ShrinkageSplit(self._gradient, threshold=self._threshold, split=split)
+            return total, volumes[0]
+        generalised = GeneralisedSplit(
+            self._gradient,
+            threshold=self._threshold,
+            order_ratio=self._order_ratio,
+            penalty_ratio=BEND_PENALTY,
+            split=split,
+        )
+        return generalised, volumes
+
+    def _normal(self, prior_symbol: Tensor) -> Normal:
+        symbol = self._space.dipole.spectrum
+        if self._order_ratio is None:
+            return GradientNormal(symbol, prior_symbol, ratio=self._ratio)
+        return GeneralisedNormal(
+            symbol,
+            prior_symbol,
+            voxel_size=self._space.voxel_size,
+            shape=torch.Size(self._space.shape),
+            ratio=self._ratio,
+            penalty_ratio=BEND_PENALTY,
+        )
+
+    def iterates(self, term: DataTerm, estimate: Tensor | None = None) -> Iterates:
+        """Minimise a data term, made for `data_penalty`, and lambda times the variation.
+
+        With the `estimate` an earlier call arrived at, for another data term, the split goes on
+        from where it is then.
+        """
+        space = self._space
+        step = SplitStep(
+            term,
+            space.dipole.spectrum,
+            self._normal(self._gradient.spectrum(space.shape, device=space.device)),
+            shape=torch.Size(space.shape),
+            estimate=self._estimate if estimate is None else estimate,
+        )
+        volumes = self._volumes if estimate is None else estimate
+        self._estimate = None
+        return admm(self._prior, step, volumes, region=space.region())
