@@ -112,7 +112,8 @@ def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
     Raises
     ------
     InputError
-        If there is no such wrapper, or one comes twice.
+        If there is no such wrapper, one comes twice, or the method inverts several orientations
+        at once: wrappers change the field of one.
     """
     known = wrappers()
     for number, key in enumerate(keys):
@@ -121,6 +122,9 @@ def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
                              f"{', '.join(known)}.")  # fmt: skip
         if key in keys[:number]:
             raise InputError(f"'{key}' was put around {method.label} twice; once is enough.")
+        if method.orientations > 1:
+            raise InputError(f"'{key}' knows one orientation of a head only, and {method.label} "
+                             "inverts several; choose one of them.")  # fmt: skip
         method = known[key](method)
     return method
 
