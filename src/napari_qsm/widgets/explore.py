@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QLabel, QWidget
 
 from napari_qsm.widgets import texts
@@ -27,6 +28,7 @@ class ExploreWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
+        self._docked = False
         self.reconstruct = _reconstruct_dock(napari_viewer)
         self.workbench = self.reconstruct.workbench
         self.live = LiveControl(napari_viewer, self.reconstruct, self)
@@ -71,6 +73,14 @@ class ExploreWidget(QWidget):
         self.panel.keep.setEnabled(
             not busy and not self.workbench.reason_not_to_run(self.live.method)
         )
+
+    def event(self, event: QEvent) -> bool:
+        """Shut down when napari takes the panel out of its dock, which it does not delete."""
+        if event.type() == QEvent.Type.ParentChange:
+            docked, self._docked = self._docked, self.parent() is not None
+            if docked and not self._docked:
+                self.shut_down()
+        return super().event(event)
 
     def shut_down(self) -> None:
         """Stop everything and stop listening (the dock or the window closes); may come twice."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
@@ -13,12 +12,11 @@ from qtpy.QtCore import QObject, QTimer
 from napari_qsm import devices
 from napari_qsm.acquisition import Acquisition, InputError
 from napari_qsm.methods.registry import Method, Parameters
-from napari_qsm.process import spoken
 from napari_qsm.widgets.live_layer import LiveLayer
 from napari_qsm.widgets.live_panel import LivePanel
 from napari_qsm.widgets.live_runner import FilterRunner, Solved, SolverRunner
 from napari_qsm.widgets.reconstruct import ReconstructWidget
-from napari_qsm.workbench.live import Frame, Live, Wish
+from napari_qsm.workbench.live import Frame, Live, Tuned, Wish
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -107,7 +105,9 @@ class LiveControl(QObject):
             self.follow()
         else:
             shown = f"Shown is {self.layer.layer.name}." if self.layer.layer is not None else ""
-            self.panel.say(f"Release to solve for {self._value(self.parameters, {})}.", small=shown)
+            self.panel.say(
+                f"Release to solve for {Tuned(self.method, self.parameters).value}.", small=shown
+            )
 
     def _settle(self) -> None:
         if self.method.symbol is not None:
@@ -158,7 +158,7 @@ class LiveControl(QObject):
         if acquisition is not None and self.method.symbol is None:
             self.solver.solve(acquisition, self.method, parameters, self._device())
             self.panel.show_running(0.0)
-            self.panel.say(f"Solving for {self._value(parameters, {})} …")
+            self.panel.say(f"Solving for {Tuned(self.method, parameters).value} …")
 
     def _device(self) -> Any:
         return devices.choose(self._reconstruct.run.device.currentText())
@@ -173,21 +173,18 @@ class LiveControl(QObject):
         runner, wish = self.filter, frame.wish
         if runner is None or self._misses(wish):
             return
-        rough = _ROUGH if wish.look == "coarse" else ""
-        name = self._name(wish.parameters, frame.chosen, rough)
-        facts = self._facts(wish.parameters, frame.chosen, frame.residual)
-        self.layer.make(runner.live.acquisition.grid, name)
+        made = Tuned(self.method, wish.parameters, frame.chosen, frame.residual)
+        self.layer.make(runner.live.acquisition.grid, made.name)
         if isinstance(frame.chi, tuple):
-            self.layer.show_planes(frame.chi, wish.voxel, name, facts)
+            self.layer.show_planes(frame.chi, wish.voxel, made)
         else:
-            self.layer.show_volume(frame.chi, name, facts)
+            self.layer.show_volume(frame.chi, made, _ROUGH if wish.look == "coarse" else "")
         self._seen = wish
         if frame.residual is None:
             self._spent[_LOOKS[wish.look]] = time.perf_counter() - wish.at
-        self._take_over(wish.parameters, frame.chosen)
         if self._wished is None or wish.parameters == self._wished.parameters:
             spent = [f"{look} in {1000 * s:.0f} ms" for look, s in self._spent.items()]
-            self._say(wish.parameters, frame.chosen, spent, frame.residual)
+            self.panel.tell(made, *spent)
 
     def _misses(self, wish: Wish) -> bool:
         """Whether planes are not those in view any more; the ones that are have been wished for."""
@@ -204,9 +201,9 @@ class LiveControl(QObject):
             self.panel.say(progress.message)
         acquisition = self._bench.understanding.acquisition
         if progress.preview is not None and acquisition is not None:
-            name = self._name(parameters, {}, _RUNNING)
-            self.layer.make(acquisition.grid, name)
-            self.layer.show_volume(progress.preview, name, self._facts(parameters, {}, None))
+            made = Tuned(self.method, parameters)
+            self.layer.make(acquisition.grid, made.name)
+            self.layer.show_volume(progress.preview, made, _RUNNING)
 
     def _solved(self, solved: Solved | None) -> None:
         self.panel.show_running(None)
@@ -214,15 +211,12 @@ class LiveControl(QObject):
             self.layer.say_of_it(_STOPPED, instead_of=_RUNNING)
             self.panel.say("Stopped.")
             return
-        provenance, parameters = solved.maps.provenance, solved.parameters
-        chosen = dict(provenance.chosen)
-        name = self._name(parameters, chosen)
-        self.layer.make(solved.acquisition.grid, name)
-        self.layer.show_volume(solved.chi, name, self._facts(parameters, chosen, solved.residual))
-        self._take_over(parameters, chosen)
+        provenance = solved.maps.provenance
+        made = Tuned(self.method, solved.parameters, provenance.chosen, solved.residual)
+        self.layer.make(solved.acquisition.grid, made.name)
+        self.layer.show_volume(solved.chi, made)
         began = " from the last map" if solved.warm else ""
-        spent = [f"solved in {provenance.seconds:.1f} s{began}"]
-        self._say(parameters, chosen, spent, solved.residual)
+        self.panel.tell(made, f"solved in {provenance.seconds:.1f} s{began}")
 
     def _failed(self, error: Exception) -> None:
         # The frames of the traceback hold the tensors of what failed.
@@ -232,42 +226,6 @@ class LiveControl(QObject):
         text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         self.panel.say(text)
         show_error(text)
-
-    # -- what is said -----------------------------------------------------------------------
-
-    def _value(self, parameters: Parameters, chosen: Mapping[str, Any]) -> str:
-        """Name and value of the tuning parameter, as in "λ = 0.0001"."""
-        tuning = self.method.tuning
-        value = getattr(parameters, tuning)
-        value = chosen.get(tuning) if value is None else value
-        said = spoken(tuning, type(parameters).model_fields[tuning])
-        return f"{said} chosen from the data" if value is None else f"{said} = {value:g}"
-
-    def _name(self, parameters: Parameters, chosen: Mapping[str, Any], suffix: str = "") -> str:
-        return f"Live: {self.method.label}, {self._value(parameters, chosen)}{suffix}"
-
-    def _facts(
-        self, parameters: Parameters, chosen: Mapping[str, Any], residual: float | None
-    ) -> dict[str, Any]:
-        settings = {**parameters.model_dump(mode="json"), **chosen}
-        return {"method": self.method.key, "params": settings, "residual": residual}
-
-    def _say(
-        self,
-        parameters: Parameters,
-        chosen: Mapping[str, Any],
-        spent: list[str],
-        residual: float | None,
-    ) -> None:
-        told = [] if residual is None else [f"residual {100 * residual:.1f} % of the field"]
-        self.panel.say(self._value(parameters, chosen), small=" · ".join([*spent, *told]))
-
-    def _take_over(self, parameters: Parameters, chosen: Mapping[str, Any]) -> None:
-        """Put the slider where the method itself has put the value."""
-        tuning = self.method.tuning
-        left = getattr(parameters, tuning) is None and self.panel.automatic
-        if left and tuning in chosen:
-            self.panel.show_value(chosen[tuning])
 
     # -- what changes around it -------------------------------------------------------------
 

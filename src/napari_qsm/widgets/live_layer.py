@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from napari.layers import Layer
 from napari_qsm.acquisition import FloatArray, Grid, Quantity, Volume
 from napari_qsm.widgets.view_panel import label
 from napari_qsm.workbench.layers import dress, layer_data, quantity_of
-from napari_qsm.workbench.live import Voxel
+from napari_qsm.workbench.live import Tuned, Voxel
 from napari_qsm.workbench.placement import locate
 
 if TYPE_CHECKING:
@@ -53,21 +52,19 @@ class LiveLayer:
         found = locate(point, grid) if len(point) >= 3 else None
         return None if found is None else found[0]
 
-    def show_planes(
-        self, planes: tuple[FloatArray, ...], voxel: Voxel, name: str, facts: Mapping[str, Any]
-    ) -> None:
+    def show_planes(self, planes: tuple[FloatArray, ...], voxel: Voxel, made: Tuned) -> None:
         """Show the planes x, y and z = const. through a voxel."""
         self._write(planes, voxel)
         self._planes_at, self.shown = voxel, planes
-        self._tell(name, facts)
+        self._tell(made)
         self._repaint()
 
-    def show_volume(self, chi: FloatArray, name: str, facts: Mapping[str, Any]) -> None:
-        """Show a volume."""
+    def show_volume(self, chi: FloatArray, made: Tuned, suffix: str = "") -> None:
+        """Show a volume, with `suffix` behind its name."""
         if self._values is not None and self.shown is not chi:
             np.copyto(self._values, chi)
         self._planes_at, self.shown = None, chi
-        self._tell(name, facts)
+        self._tell(made, suffix)
         self._repaint(thumbnail=True)
 
     def hide_stale(self) -> bool:
@@ -128,9 +125,10 @@ class LiveLayer:
         i, j, k = voxel
         self._values[i], self._values[:, j], self._values[:, :, k] = planes
 
-    def _tell(self, name: str, facts: Mapping[str, Any]) -> None:
+    def _tell(self, made: Tuned, suffix: str = "") -> None:
         if self._layer is not None:
-            self._layer.metadata["qsm"].update(facts)
+            self._layer.metadata["qsm"].update(made.facts)
+            name = made.name + suffix
             if self._layer.name != name:
                 self._layer.name = name
 

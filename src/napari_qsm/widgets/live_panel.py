@@ -23,6 +23,7 @@ from napari_qsm.methods.registry import Method
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.number import NumberControl
 from napari_qsm.widgets.parameters import number_control, row_label
+from napari_qsm.workbench.live import Tuned
 from napari_qsm.workbench.session import Workbench
 
 _STYLE = """
@@ -59,8 +60,7 @@ class LivePanel(QWidget):
         self._workbench = workbench
         self._methods = {k: m for k, m in workbench.methods.items() if m.tuning}
         self.control: NumberControl | None = None
-        self.automatic = False
-        """Whether the value is left to the method."""
+        self._automatic = False
         self._build()
         for key, method in self._methods.items():
             self.combo.addItem(f"⚡ {method.label}" if method.symbol else method.label, key)
@@ -117,6 +117,18 @@ class LivePanel(QWidget):
         return self._methods[self.combo.currentData()]
 
     @property
+    def automatic(self) -> bool:
+        """Whether the value is left to the method."""
+        return self._automatic
+
+    @automatic.setter
+    def automatic(self, on: bool) -> None:
+        self._automatic = on
+        field = self.method.parameters.model_fields[self.method.tuning]
+        left = " <span style='color:gray'>chosen from the data</span>" if on else ""
+        self.name.setText(f"<b>{escape(row_label(self.method.tuning, field))}</b>{left}")
+
+    @property
     def dragging(self) -> bool:
         """Whether the slider is held."""
         return self.control is not None and self.control.slider.isSliderDown()
@@ -160,7 +172,6 @@ class LivePanel(QWidget):
         self.automatic = value is None
         self.auto.setVisible(number.optional)
         self._slider.insertWidget(0, self.control, 1)
-        self.name.setText(f"<b>{escape(row_label(method.tuning, field))}</b>")
         for part in (self.name, self.control):
             part.setToolTip(f"<p>{field.description}</p>")
         warm = Quantity.CHI in method.uses
@@ -186,6 +197,15 @@ class LivePanel(QWidget):
         """Say what is shown, or why nothing is."""
         told = f" <span style='color:gray'>{escape(small)}</span>" if small else ""
         self.status.setText(f"{escape(text)}{told}")
+
+    def tell(self, shown: Tuned, *spent: str) -> None:
+        """Say what is shown and what it took; the slider goes where the method put the value."""
+        if self.automatic and shown.number is not None:
+            self.show_value(shown.number)
+        told = list(spent)
+        if shown.residual is not None:
+            told.append(f"residual {100 * shown.residual:.1f} % of the field")
+        self.say(shown.value, small=" · ".join(told))
 
     def show_running(self, fraction: float | None) -> None:
         """Show how far a solver is; None where none runs."""

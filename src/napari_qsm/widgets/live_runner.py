@@ -198,7 +198,7 @@ class SolverRunner:
         run_generator(
             work,
             on_step=lambda progress: self._progressed(job, parameters, progress),
-            on_done=self._finished,
+            on_done=lambda solved: self._finished(None if job.cancelled else solved),
             on_error=self._failed,
         )
 

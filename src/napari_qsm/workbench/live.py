@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from napari_qsm.methods.registry import Method, Parameters
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.slices import SlicedInverse
+from napari_qsm.process import spoken
 from napari_qsm.surroundings import bounding_box, fitting_threads
 
 Voxel = tuple[int, int, int]
@@ -283,3 +284,49 @@ class Live:
         yield Frame(wish, seconds, chi, ready.chosen)
         if wish.look == "volume" and not self._outdated:
             yield Frame(wish, seconds, chi, ready.chosen, ready.residual(parameters))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a live layer shows: a method at a value, in words and as facts.
+
+    Parameters
+    ----------
+    method, parameters
+        What made it.
+    chosen : mapping
+        Values the method chose for parameters that were left to it.
+    residual : float, optional
+        ``|D chi - f| / |f|`` in the mask.
+    """
+
+    method: Method[Any]
+    parameters: Parameters
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    residual: float | None = None
+
+    @property
+    def number(self) -> float | None:
+        """Value of the tuning parameter; None while the method has still to choose it."""
+        name = self.method.tuning
+        stated: float | None = getattr(self.parameters, name)
+        return self.chosen.get(name) if stated is None else stated
+
+    @property
+    def value(self) -> str:
+        """The tuning parameter and its value, as in "λ = 0.0001"."""
+        name = self.method.tuning
+        said = spoken(name, self.method.parameters.model_fields[name])
+        number = self.number
+        return f"{said} chosen from the data" if number is None else f"{said} = {number:g}"
+
+    @property
+    def name(self) -> str:
+        """What the layer is called."""
+        return f"Live: {self.method.label}, {self.value}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Entries of the layer's ``metadata["qsm"]``."""
+        settings = {**self.parameters.model_dump(mode="json"), **self.chosen}
+        return {"method": self.method.key, "params": settings, "residual": self.residual}
