@@ -87,7 +87,7 @@ def reference(acquisition: Acquisition, parameters: Reference, device: torch.dev
     if parameters.to == "mask":
         region, name = mask, "the mask"
     elif parameters.to == "csf":
-        region, name = _ventricles(acquisition, mask), "the ventricles (CSF)"
+        region, name = ventricles(acquisition, mask), "the ventricles (CSF)"
     else:
         region, name = _labelled(acquisition, mask, parameters.label)
     yield Step(0.5, "referencing")
@@ -129,8 +129,14 @@ def _labelled(acquisition: Acquisition, mask: Mask, label: int | None) -> tuple[
     return region, "the labelled voxels" if label is None else f"the voxels of label {label}"
 
 
-def _ventricles(acquisition: Acquisition, mask: Mask) -> Mask:
-    """Return the largest pieces with a rate as low as that of fluid near the middle of the mask."""
+def ventricles(acquisition: Acquisition, mask: Mask) -> Mask:
+    """Return the largest pieces with a rate as low as that of fluid near the middle of the mask.
+
+    Raises
+    ------
+    InputError
+        If there is no R2*, it is low nearly everywhere, or fewer than 30 voxels are found.
+    """
     box = bounding_box(mask)
     fluid = _fluid(acquisition, mask, box)
     labels, _ = ndimage.label(fluid)
