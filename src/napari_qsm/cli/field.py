@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_qsm.cli import options
 from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
+
+if TYPE_CHECKING:
+    from napari_qsm.acquisition import Acquisition
+    from napari_qsm.preparation.orientations import Orientation
 
 
 @app.command()
@@ -26,6 +30,7 @@ def reconstruct(
     b0: options.FieldStrength = None,
     te: Annotated[float | None, typer.Option("--te", help="Echo time in seconds.")] = None,
     b0_dir: options.Direction = None,
+    also: options.Also = None,
     device: options.Device = "auto",
     stem: options.Stem = "",
     overwrite: options.Overwrite = False,
@@ -33,17 +38,19 @@ def reconstruct(
     """Compute susceptibility from the local field FIELD and write the maps to a folder."""
     stated = options.settings(settings)
     chosen_unit, direction = options.unit(unit), options.direction(b0_dir)
+    turned = options.orientations(also)
     load_torch()
     from napari_qsm import devices
     from napari_qsm.io.nifti import read_volume, targets_of, write_maps
     from napari_qsm.methods.registry import find
     from napari_qsm.preparation.assemble import assemble
+    from napari_qsm.preparation.orientations import with_orientations
 
     chosen = find(method)
     parameters = chosen.with_settings(stated)
     target = devices.choose(device)
     targets_of(chosen.gives, output, stem=stem, overwrite=overwrite)
-    acquisition = assemble(
+    acquisition = first = assemble(
         read_volume(field),
         read_volume(mask) if mask else None,
         read_volume(magnitude) if magnitude else None,
@@ -52,9 +59,25 @@ def reconstruct(
         echo_time=te,
         b0_direction=direction,
     )
+    if turned:
+        others = [_orientation(path, where, first) for path, where in turned]
+        acquisition = with_orientations(first, others, unit=chosen_unit)
     tell(acquisition)
     say([f"{chosen.label} on {devices.describe(target)}"])
     maps = exhaust(chosen(acquisition, parameters, target), chosen.label)
     written = write_maps(maps, output, stem=stem, overwrite=overwrite)
     say(f"note: {note}" for note in maps.provenance.notes[len(acquisition.notes) :])
     say(map(str, written))
+
+
+def _orientation(
+    path: Path, where: options.Direction3 | Path | None, first: Acquisition
+) -> Orientation:
+    """Read one further orientation, and find its B0 by a registration if that is what is given."""
+    from napari_qsm.io.nifti import read_volume
+    from napari_qsm.io.rotation import read_direction
+    from napari_qsm.preparation.orientations import Orientation
+
+    if isinstance(where, Path):
+        return Orientation(read_volume(path), *read_direction(where, first.grid))
+    return Orientation(read_volume(path), where)

@@ -22,9 +22,19 @@ EchoTimes = Annotated[
 Direction = Annotated[
     str | None, typer.Option("--b0-dir", help="B0 along the stored voxel axes: X,Y,Z.")
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        help="Field of another orientation, resampled on FIELD's grid, and its B0 along the voxel "
+        "axes there: FILE=X,Y,Z, or FILE=MATRIX with the registration to FIELD; repeat it.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps ...")]
 Stem = Annotated[str, typer.Option("--stem", help="Begin of the files' names.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
+
+Direction3 = tuple[float, float, float]
 
 
 def pairs(option: str, given: Iterable[str], form: str = "NAME=VALUE") -> dict[str, str]:
@@ -83,6 +93,25 @@ def direction(text: str | None) -> tuple[float, float, float] | None:
         raise InputError(f"--b0-dir was given '{text}' where three numbers X,Y,Z were expected.")
     x, y, z = values
     return x, y, z
+
+
+def orientations(given: Iterable[str] | None) -> list[tuple[Path, Direction3 | Path | None]]:
+    """Split FILE, FILE=X,Y,Z and FILE=MATRIX of ``--also``."""
+    split: list[tuple[Path, Direction3 | Path | None]] = []
+    for text in given or ():
+        name, equals, where = text.rpartition("=")
+        if not equals or Path(text).exists():
+            split.append((Path(text), None))
+            continue
+        if not name or not where:
+            raise InputError(
+                f"--also was given '{text}' where FILE, FILE=X,Y,Z or FILE=MATRIX was expected."
+            )
+        values = _numbers(where)
+        if values and len(values) != 3:
+            raise InputError(f"--also was given '{where}' where three numbers X,Y,Z were expected.")
+        split.append((Path(name), (values[0], values[1], values[2]) if values else Path(where)))
+    return split
 
 
 def echo_times(text: str | None) -> tuple[float, ...] | None:

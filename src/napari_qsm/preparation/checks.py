@@ -15,6 +15,7 @@ from scipy import ndimage
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.preparation.assemble import TYPICAL_SPREAD, spread
 from napari_qsm.preparation.finding import Finding, Severity, error, note, warning
+from napari_qsm.preparation.orientations import conditioning
 from napari_qsm.preparation.raw_checks import inspect_raw
 from napari_qsm.preparation.strong_field import UNKNOWN_SCALE, beyond_half_turn, measured_scale
 
@@ -48,9 +49,17 @@ def inspect(acquisition: Acquisition) -> tuple[Finding, ...]:
         found.append(
             note("B0 is not known; methods that work on the phase choose a scale themselves.")
         )
+    if acquisition.others:
+        found.append(_orientations(acquisition))
     found += [note(text) for text in acquisition.notes]
     order: tuple[Severity, ...] = ("error", "warning", "note")
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+
+
+def _orientations(acquisition: Acquisition) -> Finding:
+    every = (acquisition, *acquisition.others)
+    judged = conditioning([one.grid.b0_direction for one in every])
+    return warning(judged.sentence) if judged.is_poor else note(judged.sentence)
 
 
 def _grid(grid: Grid) -> Iterator[Finding]:
