@@ -14,6 +14,7 @@ from napari_qsm.physics.units import FieldUnit
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.constants import UNKNOWN, DirectionEdit, NumberLine
 from napari_qsm.widgets.layer_choice import LayerChoice
+from napari_qsm.widgets.orientations import OrientationsPanel
 from napari_qsm.widgets.zero import ZeroChoice
 from napari_qsm.workbench.layers import volume_of
 from napari_qsm.workbench.placement import stored_codes
@@ -53,6 +54,8 @@ class InputsPanel(QWidget):
         self.zero = ZeroChoice(viewer)
         self.zero.chosen.connect(self._choose_soon)
         layout.addRow("χ relative to", self.zero)
+        self.orientations = OrientationsPanel(viewer)
+        self.orientations.changed.connect(self._choose_soon)
         self._add_constants(layout)
         # Several layers may come or go in one turn of the event loop; look once.
         self._soon = QTimer(self)
@@ -85,6 +88,7 @@ class InputsPanel(QWidget):
         self.direction = DirectionEdit()
         self.direction.value_changed.connect(self._choose_soon)
         layout.addRow("B0 direction", self.direction)
+        layout.addRow("Orientations", self.orientations)
         self.grid = QLabel()
         self.grid.setWordWrap(True)
         self.grid.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -96,18 +100,22 @@ class InputsPanel(QWidget):
     def choose(self) -> None:
         """Tell the workbench what is chosen now."""
         layers = [self.zero.layer, *(choice.layer for choice in self.roles.values())]
+        layers += self.orientations.layers
         self._watch([layer for layer in layers if layer is not None])
         field = self.roles["field"].layer
         try:
             volumes = {key: self._volume(choice.layer, field) for key, choice in self.roles.items()}
             volumes["zero_map"] = self._volume(self.zero.layer, field)
+            orientations = self.orientations.chosen(field)
         except InputError as error:
             self._workbench.reject(str(error))
             return
+        self.orientations.judge(volumes["field"], self.direction.value, orientations)
         index = self.unit.currentIndex()
         echo_time = self.echo_time.value
         self._workbench.choose_inputs(
             **volumes,
+            orientations=orientations,
             unit=list(FieldUnit)[index - 1] if index else None,
             field_strength=self.field_strength.value,
             echo_time=echo_time / 1000 if echo_time else None,
@@ -147,5 +155,6 @@ class InputsPanel(QWidget):
         """Stop listening to the viewer (the dock closes)."""
         self._watch([])
         self.zero.disconnect_viewer()
+        self.orientations.disconnect_viewer()
         for choice in self.roles.values():
             choice.disconnect_viewer()

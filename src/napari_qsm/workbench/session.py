@@ -20,6 +20,7 @@ from napari_qsm.physics.units import FieldUnit
 from napari_qsm.pipeline import REFERENCE, Choice, referenced
 from napari_qsm.preparation.assemble import assemble
 from napari_qsm.preparation.checks import Finding, inspect
+from napari_qsm.preparation.orientations import Orientation, with_orientations
 from napari_qsm.process import spoken
 from napari_qsm.workbench.job import Job
 
@@ -42,6 +43,8 @@ class Inputs:
         What susceptibility is to be relative to, as the stage 'reference' knows it.
     zero_map : Volume, optional
         What that is found in: R2* in 1/s for ``"csf"``, labels for ``"roi"``.
+    orientations : tuple[Orientation, ...]
+        Fields of the same head in further orientations.
     """
 
     field: Volume | None = None
@@ -54,6 +57,7 @@ class Inputs:
     b0_direction: tuple[float, float, float] | None = None
     zero: str = "mask"
     zero_map: Volume | None = None
+    orientations: tuple[Orientation, ...] = ()
 
     def acquisition(self) -> Acquisition:
         """Assemble the acquisition these choices describe.
@@ -65,7 +69,7 @@ class Inputs:
         """
         if self.field is None:
             raise InputError("No local field is chosen; open one or choose a layer.")
-        return assemble(
+        first = assemble(
             self.field,
             self.mask,
             self.magnitude,
@@ -74,6 +78,9 @@ class Inputs:
             echo_time=self.echo_time,
             b0_direction=self.b0_direction,
         )
+        if not self.orientations:
+            return first
+        return with_orientations(first, self.orientations, unit=self.unit)
 
 
 @dataclass(frozen=True)
