@@ -34,7 +34,10 @@ def test_planes_are_those_of_the_volume(filtered, place):
 
 def test_the_filtered_spectrum_is_the_product(filtered):
     shape, transform, symbol, _ = filtered
-    torch.testing.assert_close(SlicedInverse(transform, shape).spectrum(symbol), transform * symbol)
+    sliced = SlicedInverse(transform, shape)
+    torch.testing.assert_close(sliced.spectrum(symbol), transform * symbol)
+    low = fourier.low_half(transform * symbol, shape)
+    torch.testing.assert_close(sliced.spectrum(symbol, low=True), low)
 
 
 def test_a_cropped_inverse_is_the_crop_of_the_inverse(filtered):
@@ -50,7 +53,8 @@ def test_a_coarse_volume_keeps_what_is_smooth(shape):
     axes = [torch.arange(n) / n for n in shape]
     phase = 2 * torch.pi * (3 * axes[0][:, None, None] + axes[1][:, None] + 2 * axes[2])
     volume = 1 + phase.cos()
-    coarse = fourier.coarse_volume(fourier.spectrum(volume), shape, shape)
+    low = fourier.low_half(fourier.spectrum(volume), shape)
+    coarse = fourier.coarse_volume(low, shape, shape)
     kept = [2 * ((n + 3) // 4) - 1 for n in shape]
     nearest = [(a * k).round() / k for a, k in zip(axes, kept, strict=True)]
     there = 3 * nearest[0][:, None, None] + nearest[1][:, None] + 2 * nearest[2]
@@ -60,6 +64,7 @@ def test_a_coarse_volume_keeps_what_is_smooth(shape):
 def test_a_coarse_volume_of_noise_lacks_its_fine_half():
     torch.manual_seed(1)
     volume = torch.randn(32, 32, 32)
-    coarse = fourier.coarse_volume(fourier.spectrum(volume), volume.shape, (20, 32, 9))
+    low = fourier.low_half(fourier.spectrum(volume), volume.shape)
+    coarse = fourier.coarse_volume(low, volume.shape, (20, 32, 9))
     assert coarse.shape == (20, 32, 9)
     assert 0.05 < float(coarse.var()) < 0.2  # an eighth of the frequencies, an eighth of the power

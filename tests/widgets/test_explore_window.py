@@ -20,7 +20,7 @@ from napari_qsm.workbench.live import LiveFilter
 from napari_qsm.workbench.placement import to_display
 
 HEAD = (134, 166, 166)
-"""Padded by a quarter, its transforms are of 168x208x208."""
+"""Padded by a quarter, its transforms are of 168x210x210."""
 
 STALL = 0.050
 

@@ -15,6 +15,8 @@ AXES = (-3, -2, -1)
 
 Shape = tuple[int, int, int]
 
+_PLANES = 8
+
 
 def smooth_size(n: int) -> int:
     """Smallest size >= `n` whose prime factors are 2, 3, 5 and 7.
@@ -59,35 +61,47 @@ def volume(half_spectrum: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def cropped_volume(half_spectrum: Tensor, shape: Sequence[int], part: Sequence[int]) -> Tensor:
-    """First `part` voxels of the real volume of spatial `shape`, from its half spectrum.
+    """First `part` voxels of the real volume of spatial `shape`, from its half spectrum (3D).
 
-    Axis by axis, so that what is cut off along one is not transformed along the next: with a
-    quarter of each axis cut off, this takes four fifths of the time of the whole transform.
+    Axis by axis, so that what is cut off along one is not transformed along the next, and a few
+    planes at a time, which stay in the processor's cache: with a fifth of each axis cut off, this
+    takes three quarters of the time of the whole transform.
     """
     x, y, z = part
-    first = torch.fft.ifft(half_spectrum, dim=-3)[..., :x, :, :]
-    second = torch.fft.ifft(first, dim=-2)[..., :y, :]
-    real: Tensor = torch.fft.irfft(second, n=shape[-1], dim=-1)[..., :z]
-    return real
+    first = torch.fft.ifft(half_spectrum, dim=0)
+    made = torch.empty(tuple(part), dtype=first.real.dtype, device=first.device)
+    for start in range(0, x, _PLANES):
+        planes = slice(start, min(start + _PLANES, x))
+        second = torch.fft.ifft(first[planes], dim=-2)[:, :y]
+        made[planes] = torch.fft.irfft(second, n=shape[2], dim=-1)[..., :z]
+    return made
 
 
-def coarse_volume(half_spectrum: Tensor, shape: Sequence[int], part: Sequence[int]) -> Tensor:
-    """First `part` voxels of a volume without the upper half of its frequencies along each axis.
+def low_half(half_grid: Tensor, shape: Sequence[int]) -> Tensor:
+    """Frequencies of a half grid (..., X, Y, Z/2+1) below half of the highest along each axis.
 
-    What is left is transformed on a grid half as fine, at an eighth of the cost, and repeated to
-    the voxels of the fine one: for a quick look, not for numbers.
+    They are the half grid of a volume whose axes are odd and about half as long.
     """
-    x, y, z = shape
-    low = half_spectrum[..., : (z + 3) // 4]
-    for axis, n in ((-3, x), (-2, y)):
-        kept = (n + 3) // 4  # frequencies strictly below half of the highest one, of either sign
+    low = half_grid[..., : (shape[2] + 3) // 4]
+    for axis, n in ((-3, shape[0]), (-2, shape[1])):
+        kept = (n + 3) // 4
         parts = (low.narrow(axis, 0, kept), low.narrow(axis, n - kept + 1, kept - 1))
         low = torch.cat(parts, dim=axis)
+    return low
+
+
+def coarse_volume(low: Tensor, shape: Sequence[int], part: Sequence[int]) -> Tensor:
+    """First `part` voxels of a volume of which only the `low_half` of the frequencies is left.
+
+    It is transformed on a grid half as fine, at an eighth of the cost, and repeated to the voxels
+    of the fine one: for a quick look, not for numbers.
+    """
     sizes = (low.shape[-3], low.shape[-2], 2 * low.shape[-1] - 1)
     coarse = volume(low, sizes) * (math.prod(sizes) / math.prod(shape))
-    for axis, (n, size, wanted) in enumerate(zip(shape, sizes, part, strict=True), start=-3):
-        nearest = (torch.arange(wanted, device=low.device) * size / n).round().long() % size
-        coarse = coarse.index_select(axis, nearest)
+    # The last axis first, while there is little to repeat: it is the one that is slow to.
+    for axis in (-1, -2, -3):
+        at = torch.arange(part[axis], device=low.device) * sizes[axis] / shape[axis]
+        coarse = coarse.index_select(axis, at.round().long() % sizes[axis])
     return coarse
 
 

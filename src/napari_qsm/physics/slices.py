@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from napari_qsm.physics.fourier import Shape
+from napari_qsm.physics.fourier import Shape, low_half
 
 SLAB = 16
 """Planes of k-space that are filtered and summed at once: what the processor's cache holds."""
@@ -73,12 +73,14 @@ class SlicedInverse:
             ).real,
         )
 
-    def spectrum(self, symbol: Tensor) -> Tensor:
-        """Return the filtered half spectrum ``S F f`` itself."""
-        x, _, y, half = self._parts.shape
-        product = self._parts.new_empty((x, y, half, 2))
-        for part in range(2):  # real numbers, twice as fast as complex ones times real ones
-            torch.mul(self._parts[:, part], symbol, out=product[..., part])
+    def spectrum(self, symbol: Tensor, *, low: bool = False) -> Tensor:
+        """Return the filtered half spectrum ``S F f`` itself, or only the `low_half` of it."""
+        parts = self._parts.unbind(1)
+        if low:
+            symbol, *parts = (low_half(part, self.shape) for part in (symbol, *parts))
+        product = symbol.new_empty((*symbol.shape, 2))
+        for number, part in enumerate(parts):  # reals, twice as fast as complex times real
+            torch.mul(part, symbol, out=product[..., number])
         return torch.view_as_complex(product)
 
     def _wave(self, n: int, index: int) -> Tensor:

@@ -110,11 +110,11 @@ class LiveFilter:
         part = tuple(s.stop - s.start for s in self._box)
         measured, region = space.field(), space.region()
         self._field = fourier.crop(measured, part).clone()
-        self._inside = fourier.crop(region, part).clone()
-        self._count = int(self._inside.sum())
+        self._inside = fourier.crop(region, part).float()
+        count = int(self._inside.sum(dtype=torch.float64))
         transform = fourier.spectrum(measured)
         self._sliced = SlicedInverse(transform, space.shape)
-        self._mean_of = _mean_weights(transform, region, space.shape, self._count)
+        self._mean_of = _mean_weights(transform, region, space.shape, count)
         self._made: tuple[Parameters, Tensor] | None = None
 
     def _symbol(self, parameters: Parameters) -> Tensor:
@@ -123,6 +123,10 @@ class LiveFilter:
             self._made = None  # its memory is needed for what replaces it
             self._made = parameters, self._filter(self._space, parameters)
         return self._made[1]
+
+    def _mean(self, parameters: Parameters) -> float:
+        """Mean in the mask of what the filter makes, which susceptibility is relative to."""
+        return float(torch.dot(self._symbol(parameters).reshape(-1), self._mean_of))
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -133,13 +137,12 @@ class LiveFilter:
         self, parameters: Parameters, voxel: Voxel
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the planes x, y and z = const. of the susceptibility through a voxel."""
-        symbol = self._symbol(parameters)
+        symbol, mean = self._symbol(parameters), self._mean(parameters)
         corner = [s.start for s in self._box]
         inner = [
             min(max(v - c, 0), n - 1)
             for v, c, n in zip(voxel, corner, self._inside.shape, strict=True)
         ]
-        mean = float(torch.dot(symbol.reshape(-1), self._mean_of.reshape(-1)))
         made = []
         for axis, plane in enumerate(self._sliced(symbol, inner)):
             whole = np.zeros(np.delete(self._grid, axis), np.float32)
@@ -154,12 +157,10 @@ class LiveFilter:
 
     def volume(self, parameters: Parameters, *, coarse: bool = False) -> FloatArray:
         """Return the susceptibility, or a quick impression of it at half its resolution."""
-        transform = self._sliced.spectrum(self._symbol(parameters))
+        transform = self._sliced.spectrum(self._symbol(parameters), low=coarse)
         inverse = fourier.coarse_volume if coarse else fourier.cropped_volume
         values = inverse(transform, self._space.shape, self._inside.shape)
-        values.mul_(self._inside)
-        mean = float(values.sum(dtype=torch.float64)) / self._count
-        values.sub_(mean).mul_(self._inside)
+        values.sub_(self._mean(parameters)).mul_(self._inside)
         volume = np.zeros(self._grid, np.float32)
         volume[self._box] = values.cpu().numpy()
         return volume
@@ -183,7 +184,7 @@ def _mean_weights(transform: Tensor, region: Tensor, shape: fourier.Shape, count
     weights[..., 0] /= 2
     if shape[2] % 2 == 0:
         weights[..., -1] /= 2
-    return weights
+    return weights.reshape(-1)
 
 
 class Live:
