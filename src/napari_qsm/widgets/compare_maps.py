@@ -49,7 +49,7 @@ class MapList(QWidget):
         self.list.setToolTip(texts.MAPS_TIP)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.list.setStyleSheet(
-            "QListWidget::item { padding: 2px } QListWidget::indicator { border: 1px solid gray }"
+            "QListWidget::item { padding: 2px } QListWidget::indicator:unchecked { border: 1px solid gray }"
         )
         self.empty = QLabel(texts.NO_MAPS)
         self.empty.setWordWrap(True)

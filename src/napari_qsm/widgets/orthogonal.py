@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLay
 from napari_qsm.widgets import compare_texts as texts
 from napari_qsm.widgets.crosshair_panel import CrosshairPanel
 from napari_qsm.widgets.plane import Plane
+from napari_qsm.widgets.slice_link import SliceLink
 from napari_qsm.workbench.comparison import is_compared
 from napari_qsm.workbench.crosshair import Crosshair, Position
 from napari_qsm.workbench.layers import grid_of
@@ -52,6 +53,7 @@ class OrthogonalWindow(QWidget):
         self.setWindowTitle("napari-qsm: " + texts.ORTHOGONAL.rstrip("…"))
         self._viewer = viewer
         self.crosshair = Crosshair()
+        self._main = SliceLink(viewer, self.move_to, lambda: self.crosshair.position)
         self.planes: list[Plane] = []
         self.source: Layer | None = None
         self._offered: list[Layer] = []
@@ -83,11 +85,8 @@ class OrthogonalWindow(QWidget):
         self.panel.voxel_chosen.connect(self.go_to)
         self.panel.fit_wanted.connect(self.fit)
         self.crosshair.moved.connect(self._moved)
-        viewer = self._viewer
         for event, slot in self._main_events():
             event.connect(slot)
-        viewer.mouse_drag_callbacks.append(self._main_pressed)
-        viewer.mouse_move_callbacks.append(self._main_hovered)
 
     def _main_events(self) -> tuple[tuple[Any, Callable[..., None]], ...]:
         viewer = self._viewer
@@ -95,7 +94,7 @@ class OrthogonalWindow(QWidget):
             (viewer.layers.events.inserted, self._offer),
             (viewer.layers.events.removed, self._offer),
             (viewer.layers.events.reordered, self._offer),
-            (viewer.dims.events.point, self._follow_main),
+            (viewer.dims.events.current_step, self._stepped),
             (viewer.scene.camera.events.orientation, self._turn),
         )
 
@@ -117,7 +116,6 @@ class OrthogonalWindow(QWidget):
                 plane.show()
             self._turn()
             self._show_source()
-            self.crosshair.moved.emit(self.crosshair.position)
             QTimer.singleShot(0, self._settle)
             return
         self.busy.setText(texts.OPENING.format(count + 1))
@@ -189,7 +187,7 @@ class OrthogonalWindow(QWidget):
         self.crosshair.position = tuple(
             float(x) for x in np.asarray(placed["translate"]) + middle * placed["scale"]
         )
-        self._follow_main()
+        self._main.follow()
 
     def _listen(self, layer: Layer | None, *, on: bool) -> None:
         if layer is None:
@@ -209,6 +207,7 @@ class OrthogonalWindow(QWidget):
                 plane.clear()
             else:
                 plane.show_map(self.source, self._data())
+                plane.move_to(self.crosshair.position)
         self._dress()
 
     def _data(self) -> Any:
@@ -256,40 +255,16 @@ class OrthogonalWindow(QWidget):
             plane.move_to(position)
         self._deep.start()
         self.panel.show_position(self.source, position)
-        dims = self._viewer.dims
-        for axis in dims.not_displayed:
-            spatial = axis - (dims.ndim - 3)
-            if spatial >= 0 and abs(dims.point[axis] - position[spatial]) > 1e-6:
-                dims.set_point(axis, position[spatial])
+        self._main.lead(position)
 
     def _move_deep(self) -> None:
         if self.ready and not self._closed:
             self.planes[3].move_to(self.crosshair.position)
 
-    def _follow_main(self, event: object = None) -> None:
-        """Go where the main window's sliders are."""
-        dims, position = self._viewer.dims, list(self.crosshair.position)
-        for axis in dims.not_displayed:
-            spatial = axis - (dims.ndim - 3)
-            if spatial >= 0:
-                position[spatial] = dims.point[axis]
+    def _stepped(self, event: object = None) -> None:
+        """Show another volume of a map that has several."""
         if self.source is not None and self.source.ndim == 4:
             self._show_source()
-        self.move_to(position)
-
-    def _main_pressed(self, viewer: Any, event: Any) -> Any:
-        begin = np.asarray(event.pos)
-        clicked = event.button == 1 and viewer.dims.ndisplay == 2
-        yield
-        while event.type == "mouse_move":
-            clicked = clicked and float(np.abs(np.asarray(event.pos) - begin).max()) <= 4
-            yield
-        if clicked:
-            self.move_to(event.position)
-
-    def _main_hovered(self, viewer: Any, event: Any) -> None:
-        if "Shift" in event.modifiers and viewer.dims.ndisplay == 2:
-            self.move_to(event.position)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -303,11 +278,9 @@ class OrthogonalWindow(QWidget):
         if self._closed:
             return
         self._closed = True
-        viewer = self._viewer
         for event, slot in self._main_events():
             event.disconnect(slot)
-        viewer.mouse_drag_callbacks.remove(self._main_pressed)
-        viewer.mouse_move_callbacks.remove(self._main_hovered)
+        self._main.disconnect_viewer()
         self.crosshair.moved.disconnect()
         self._listen(self.source, on=False)
         self.source, self._offered = None, []

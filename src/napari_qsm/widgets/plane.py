@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from qtpy.QtGui import QColor, QFont, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_qsm.widgets.letters import letters_of, screen_of
+from napari_qsm.widgets.slice_link import clicks
 from napari_qsm.workbench.crosshair import Position, brightest_along
 from napari_qsm.workbench.layers import grid_of
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _LINE = QColor(90, 220, 255, 200)
 _LETTER = QColor(255, 214, 102)
 _NAME = QColor(230, 230, 230)
-_STILL = 4
-"""Pixels a mouse may slip in what is still a click."""
 _GAP = 8
 """Pixels about the crosshair's centre that stay free, so that what it points at is seen."""
 
@@ -106,7 +104,7 @@ class Plane(QWidget):
         layout.addWidget(self.canvas)
         self.setMinimumSize(160, 160)
         self.marks = Marks(self.canvas.canvas.native, self)
-        self.model.mouse_drag_callbacks.append(self._pressed)
+        self.model.mouse_drag_callbacks.append(clicks(self._pick))
         self.model.mouse_move_callbacks.append(self._hovered)
         camera = self.model.scene.camera
         for event in (camera.events.center, camera.events.zoom, camera.events.angles):
@@ -188,6 +186,8 @@ class Plane(QWidget):
         """Slice at the crosshair and draw it."""
         self.position = position
         sliced = self.order[0]
+        if self.layer is None:
+            return
         if not self.deep and self.model.dims.point[sliced] != position[sliced]:
             self.model.dims.set_point(sliced, position[sliced])
         self.marks.update()
@@ -220,15 +220,6 @@ class Plane(QWidget):
                     near = tuple(h + part * (t - h) for h, t in zip(here, there, strict=True))
                     lines.append((near, there))
         return lines
-
-    def _pressed(self, model: ViewerModel, event: Any) -> Generator[None, None, None]:
-        begin, clicked = np.asarray(event.pos), event.button == 1
-        yield
-        while event.type == "mouse_move":
-            clicked = clicked and float(np.abs(np.asarray(event.pos) - begin).max()) <= _STILL
-            yield
-        if clicked:
-            self._pick(event)
 
     def _hovered(self, model: ViewerModel, event: Any) -> None:
         if "Shift" in event.modifiers:
