@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_qsm.acquisition import InputError, Quantity
+from napari_qsm.acquisition import Grid, InputError, Maps, Provenance, Quantity
 from napari_qsm.io.importer import Corrections, open_source
+from napari_qsm.io.nifti import write_maps
 
 STEP = 2 * math.pi / 4096
 
@@ -242,3 +243,56 @@ def test_the_same_names_in_two_folders_are_two_measurements(tmp_path, head, tool
         assert [found.name for found in source.measurements] == ["5_gre", "5_gre_2"]
         folders = [{p.path.parent.name for p in found.parts} for found in source.measurements]
         assert folders == [{"a"}, {"b"}]
+
+
+# -- results of this program below what it was given -------------------------------------------
+
+
+@pytest.fixture
+def results():
+    """Function that writes fields and a mask as a chain of this program does."""
+
+    def write(folder, head, stem=""):
+        grid = Grid(head.shape, head.affine)
+        volumes = {
+            Quantity.PHASE: head.phase.astype(np.float32),
+            Quantity.TOTAL_FIELD: head.phase[..., 0].astype(np.float32),
+            Quantity.MASK: head.mask,
+        }
+        made = Provenance(method="toy", software={"napari-qsm": "0"})
+        return write_maps(Maps(grid, volumes, made), folder, stem=stem)
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["nifti", "bids", "dicom"])
+@pytest.mark.parametrize("stem", ["", "sub-1_acq-GRE"])
+def test_results_below_the_input_are_no_measurement(tmp_path, head, tools, results, kind, stem):
+    folder = tmp_path / "data"
+    getattr(head, kind)(folder)
+    with tools.opened(folder) as source:
+        before = [found.summary for found in source.measurements]
+    written = results(folder / "out" / "qsm", head, stem)
+    with tools.opened(folder) as source:
+        assert [found.summary for found in source.measurements] == before
+        assert any(
+            note.startswith(f"{len(written)} images that napari-qsm has computed (in out/qsm)")
+            for note in source.notes
+        )
+        assert is_the_head(source.load(source.measurements[0]), head, 0.01)
+
+
+def test_a_folder_of_results_only_is_refused_in_words(tmp_path, head, tools, results):
+    results(tmp_path / "out", head)
+    with pytest.raises(InputError, match="holds results of napari-qsm only"):
+        tools.opened(tmp_path)
+
+
+def test_sidecars_of_others_make_no_result(tmp_path, head, tools):
+    folder = head.nifti(tmp_path)
+    for path in folder.glob("*.json"):
+        stated = json.loads(path.read_text())
+        path.write_text(json.dumps({**stated, "Provenance": {"software": {"another": "1"}}}))
+    with tools.opened(folder) as source:
+        assert source.notes == ()
+        assert is_the_head(source.load(source.measurements[0]), head)

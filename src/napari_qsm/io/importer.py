@@ -23,6 +23,7 @@ from napari_qsm.io import bids, dicom, series
 from napari_qsm.io.loading import load
 from napari_qsm.io.parts import PHASES, Part, Role, bare_name, read_part
 from napari_qsm.io.series import Measurement
+from napari_qsm.io.sidecar import is_own_result
 from napari_qsm.preparation.raw import AS_STATED, Corrections
 from napari_qsm.process import Step
 
@@ -162,6 +163,7 @@ def _from_folder(folder: Path, mask: Path | None) -> Generator[Step, None, Sourc
     """Find the measurements in a folder: its NIfTI files go before its DICOM files."""
     images, others = yield from _listed(folder)
     images = [path for path in images if mask is None or path.resolve() != mask.resolve()]
+    images, results = yield from _without_results(images, folder)
     in_bids = any(bids.is_bids(path) for path in images)
     wanted = bids.raw_images(images, folder) if in_bids else images
     parts = []
@@ -174,12 +176,37 @@ def _from_folder(folder: Path, mask: Path | None) -> Generator[Step, None, Sourc
         groups, rest = series.group(_without_equalised(parts))
         named = [(series.series_name(group), group) for group in groups]
     there = any(dicom.is_dicom(path) for path in others[:_LOOKED_AT])
-    if not named and (there or not images):
-        return (yield from _from_dicom(folder, mask))
+    if not named and (there or not (images or results)):
+        source = yield from _from_dicom(folder, mask)
+        source.notes = (*results, *source.notes)
+        return source
+    if not images:
+        raise InputError(
+            f"{folder.name} holds results of napari-qsm only; choose the folder with what was "
+            "measured, or open the results in the window."
+        )
     if not named:
         raise InputError(_no_phase(folder.name, images, parts))
     aside = (f"The DICOM files in {folder.name} were left aside, since it holds NIfTI files.",)
-    return Source(series.measurements(named), (*(aside if there else ()), *_left_out(rest)), mask)
+    told = (*(aside if there else ()), *results, *_left_out(rest))
+    return Source(series.measurements(named), told, mask)
+
+
+def _without_results(
+    images: Sequence[Path], folder: Path
+) -> Generator[Step, None, tuple[list[Path], tuple[str, ...]]]:
+    """Leave out what this program has computed and written below a folder; say so in a note."""
+    measured, computed = [], []
+    for path in images:
+        yield Step(0.0, f"Looking at {path.name}")
+        (computed if is_own_result(path) else measured).append(path)
+    places = sorted({path.parent.relative_to(folder).as_posix() for path in computed})
+    shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    note = (
+        f"{len(computed)} images that napari-qsm has computed (in {shown}) are results and no "
+        "measurement; left out."
+    )
+    return measured, (note,) if computed else ()
 
 
 def _listed(folder: Path) -> Generator[Step, None, tuple[list[Path], list[Path]]]:

@@ -63,6 +63,22 @@ def read_sidecar(image: Path) -> Sidecar:
     return sidecar_of(path, read_json(path))
 
 
+def is_own_result(image: Path) -> bool:
+    """Whether the sidecar of ``image`` says that this program has computed it.
+
+    A sidecar that cannot be read says nothing.
+    """
+    path = sidecar_path(image)
+    if not path.is_file():
+        return False
+    try:
+        made = read_json(path).get("Provenance")
+    except InputError:
+        return False
+    software = made.get("software") if isinstance(made, dict) else None
+    return isinstance(software, dict) and "napari-qsm" in software
+
+
 def sidecar_of(path: Path, stated: Mapping[str, Any]) -> Sidecar:
     """Check what ``stated`` says, be it of one file or inherited from several; errors name `path`.
 
