@@ -60,6 +60,7 @@ class SharedWindow(QWidget):
         self._later.timeout.connect(self._spread)
         self._lay_out()
         self._connect()
+        self.setEnabled(False)  # until there is a map to serve
 
     def _lay_out(self) -> None:
         first, second = QHBoxLayout(), QHBoxLayout()
