@@ -168,6 +168,20 @@ def test_turning_to_3d_between_planes_and_volume_shows_nothing_old(fingers):
     assert fingers.shown_value == fingers.panel.value
 
 
+def test_in_3d_the_layer_is_alone_and_the_others_come_back(fingers):
+    fingers.choose("tkd")
+    fingers.settle(200)
+    before = [layer.visible for layer in fingers.viewer.layers]
+    assert sum(before) > 2
+    fingers.viewer.dims.ndisplay = 3
+    assert [x for x in fingers.viewer.layers if x.visible] == [fingers.layer]
+    fingers.viewer.dims.ndisplay = 2
+    assert [layer.visible for layer in fingers.viewer.layers] == before
+    fingers.viewer.dims.ndisplay = 3
+    fingers.viewer.layers.remove(fingers.layer)
+    assert all(layer.visible for layer in fingers.viewer.layers)
+
+
 def test_new_inputs_are_followed_and_old_maps_say_so(fingers):
     fingers.choose("tkd")
     fingers.settle(400)

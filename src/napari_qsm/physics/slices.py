@@ -75,7 +75,7 @@ class SlicedInverse:
 
     def spectrum(self, symbol: Tensor, *, low: bool = False) -> Tensor:
         """Return the filtered half spectrum ``S F f`` itself, or only the `low_half` of it."""
-        parts = self._parts.unbind(1)
+        parts = list(self._parts.unbind(1))
         if low:
             symbol, *parts = (low_half(part, self.shape) for part in (symbol, *parts))
         product = symbol.new_empty((*symbol.shape, 2))

@@ -80,6 +80,7 @@ class LiveControl(QObject):
         for event in self._sights():
             event.connect(self._look_elsewhere)
         self._viewer.layers.events.removed.connect(self._removed)
+        self._viewer.dims.events.ndisplay.connect(self._turn)
 
     def _sights(self) -> tuple[Any, ...]:
         events = self._viewer.dims.events
@@ -236,6 +237,9 @@ class LiveControl(QObject):
         if (hidden or under_way) and self.filter is not None:
             self.follow()
 
+    def _turn(self, event: object = None) -> None:
+        self.layer.clear_view()
+
     def _change_method(self) -> None:
         self._release()
         self._stop()
@@ -280,6 +284,7 @@ class LiveControl(QObject):
         for event in self._sights():
             event.disconnect(self._look_elsewhere)
         self._viewer.layers.events.removed.disconnect(self._removed)
+        self._viewer.dims.events.ndisplay.disconnect(self._turn)
         self.layer.drop()
 
 

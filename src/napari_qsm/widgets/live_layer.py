@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Layer
 
 from napari_qsm.acquisition import FloatArray, Grid, Quantity, Volume
 from napari_qsm.widgets.view_panel import label
-from napari_qsm.workbench.layers import dress, layer_data, quantity_of
+from napari_qsm.workbench.layers import dress, layer_data
 from napari_qsm.workbench.live import Tuned, Voxel
 from napari_qsm.workbench.placement import locate
 
@@ -33,6 +34,7 @@ class LiveLayer:
         self._grid: Grid | None = None
         self._values: FloatArray | None = None
         self._planes_at: Voxel | None = None
+        self._hidden: WeakSet[Layer] = WeakSet()
         self.shown: object = None
         """The volume on show, to tell whether another one is news."""
 
@@ -102,11 +104,25 @@ class LiveLayer:
         # The layer's data is a view of the array, so that writing to it needs no copy, no event.
         self._layer = self._viewer.add_layer(Layer.create(data, keywords, kind))
         dress(self._layer)
-        for layer in self._viewer.layers:
-            if quantity_of(layer) is Quantity.MASK:  # in 3D it would cover everything
-                layer.visible = False
+        self.clear_view()
         if self._viewer.canvas.grid.enabled:
             label(self._layer, True)
+
+    def clear_view(self) -> None:
+        """In 3D, hide the other layers for as long as this one is there, for they would mix.
+
+        In 2D this one lies on top and its eye shows what is below; a grid has a box for each.
+        """
+        grid = self._viewer.canvas.grid.enabled
+        if self._layer is not None and self._viewer.dims.ndisplay == 3 and not grid:
+            others = [x for x in self._viewer.layers if x.visible and x is not self._layer]
+            self._hidden.update(others)
+            visible = False
+        else:
+            others, visible = list(self._hidden), True
+            self._hidden.clear()
+        for layer in others:
+            layer.visible = visible
 
     def drop(self) -> None:
         """Take the layer away: it is no result."""
@@ -118,6 +134,7 @@ class LiveLayer:
     def forget(self) -> None:
         """Let the array go (somebody else has taken the layer away)."""
         self._layer = self._values = self._grid = self._planes_at = self.shown = None
+        self.clear_view()
 
     def _write(self, planes: tuple[Any, ...], voxel: Voxel) -> None:
         if self._values is None:
