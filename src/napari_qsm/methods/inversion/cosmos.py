@@ -14,8 +14,9 @@ from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.preparation.orientations import conditioning
 from napari_qsm.solvers.conjugate_gradient import Operator, conjugate_gradient
-from napari_qsm.solvers.fourier import scale_spectrum
+from napari_qsm.solvers.fourier import scale_spectrum, to_volume
 from napari_qsm.solvers.iteration import Pieces
+from napari_qsm.solvers.restricted import filtered
 
 MISFIT = 1.5
 """A field that fits so many times worse than the median one is likely to be misplaced."""
@@ -103,11 +104,10 @@ def normal(symbols: Sequence[Tensor], weights: Sequence[Tensor], half: Tensor) -
         yield
         total = torch.zeros_like(transform)
         for symbol, weight in zip(symbols, weights, strict=True):
-            seen = fourier.volume(transform * symbol, volume.shape)
-            yield
+            seen = yield from to_volume(transform * symbol, volume.shape)
             total += scale_spectrum(fourier.spectrum(seen.mul_(weight)), symbol)
             yield
-        return fourier.volume(scale_spectrum(total, half), volume.shape)
+        return (yield from to_volume(scale_spectrum(total, half), volume.shape))
 
     return apply
 
@@ -188,8 +188,9 @@ def _compare(spaces: Sequence[Workspace], estimate: Tensor) -> Generator[Step, N
     for one in spaces:
         field = one.field()
         size = float(torch.linalg.vector_norm(field))
-        yield space.step(0.98, "comparing the orientations", lambda: estimate)
-        error = one.dipole(estimate).mul_(region).sub_(field)
+        made = filtered(estimate, one.dipole.spectrum)
+        error = (yield from _told(made, space, "comparing the orientations")).mul_(region)
+        error -= field
         misfits.append(float(torch.linalg.vector_norm(error)) / size if size else 0.0)
     shown = ", ".join(f"{100 * misfit:.0f} %" for misfit in misfits)
     space.notes.append(f"Misfit of the orientations in the mask: {shown} of their fields.")
