@@ -25,7 +25,7 @@ from napari_qsm.acquisition import (
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.preparation.noise import field_noise
-from napari_qsm.process import Step
+from napari_qsm.process import Parameters, Step, number
 from napari_qsm.solvers.iteration import Iterate, Iterates, until_converged
 from napari_qsm.surroundings import bounding_box, fitting_threads
 
@@ -121,6 +121,10 @@ class Workspace:
         padded[tuple(slice(0, n) for n in inside.shape)] = torch.from_numpy(inside)
         return padded
 
+    def restore(self, padded: Tensor) -> FloatArray:
+        """Bring a padded volume back to the acquisition's grid, zero outside the mask."""
+        return self._restore(self._masked(padded))
+
     @property
     def _mask(self) -> NDArray[np.bool_]:
         return self._acquisition.mask[self._box]
@@ -192,7 +196,9 @@ class Workspace:
         """Return the noise of the field in ppm, of which regularisation is a share."""
         return field_noise(self._acquisition[Quantity.LOCAL_FIELD], self._acquisition.mask)
 
-    def choose(self, name: str, value: float, why: str) -> float:
+    def choose(
+        self, name: str, value: float, why: str, model: type[Parameters] | None = None
+    ) -> float:
         """Choose a parameter that was left to the method: rounded, told, kept with the result.
 
         Parameters
@@ -200,10 +206,14 @@ class Workspace:
         name : str
             Of the parameter's field.
         value : float
-            In its unit; brought into the parameter's range by the caller.
+            In its unit.
         why : str
             Unit and how it came about, for the note "name = value WHY."
+        model : type[Parameters], optional
+            Into the range its field has the value is brought.
         """
+        if model is not None and (limits := number(model.model_fields[name])) is not None:
+            value = min(max(value, limits.low), limits.high)
         chosen = float(f"{value:.3g}")
         self.chosen[name] = chosen
         told = {"regularization": "lambda"}.get(name, name.replace("_", " "))
@@ -305,7 +315,7 @@ class Workspace:
             self._acquisition.grid,
             {
                 Quantity.CHI: self._restore(referenced),
-                Quantity.RESIDUAL: self._restore(self._masked(residual)),
+                Quantity.RESIDUAL: self.restore(residual),
                 **self.extras,
             },
             Provenance(notes=notes, chosen=self.chosen),

@@ -10,22 +10,101 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic
 
 import torch
 from pydantic import create_model
 
-from napari_qsm.acquisition import Acquisition, InputError, Quantity
+from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Maps, Quantity
 from napari_qsm.methods.registry import Method
-from napari_qsm.process import P, Parameters, Work
-
-Inner = Callable[[Acquisition], Work]
-"""The inner method, ready to run on any acquisition with its parameters."""
+from napari_qsm.process import P, Parameters, Step, Work
 
 JOINT = "+"
 """Stands between a method's key and its wrappers' keys."""
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The inner method, ready to run on any acquisition.
+
+    Parameters
+    ----------
+    method : Method
+        What is wrapped.
+    label : str
+        Name of the whole, for messages.
+    parameters : Parameters
+        Of the inner method.
+    device : torch.device
+        Where it works.
+    """
+
+    method: Method[Any]
+    label: str
+    parameters: Parameters
+    device: torch.device
+
+    def __call__(self, acquisition: Acquisition) -> Work:
+        """Run the inner method."""
+        return self.method.function(acquisition, self.parameters, self.device)
+
+    def repeating(self, maps: Maps) -> Inner:
+        """Return the same with what the method chose for `maps`, so that it does not choose anew.
+
+        What it would choose for a changed field, such as lambda by its noise, is another method.
+        """
+        own = type(self.parameters).model_fields
+        chosen = {name: value for name, value in maps.provenance.chosen.items() if name in own}
+        return replace(self, parameters=self.parameters.model_copy(update=chosen))
+
+    def part(
+        self,
+        acquisition: Acquisition,
+        low: float,
+        high: float,
+        stage: str,
+        view: Callable[[FloatArray], FloatArray] = lambda chi: chi,
+    ) -> Work:
+        """Run the inner method as the part of a whole from the fraction `low` to `high`.
+
+        Parameters
+        ----------
+        acquisition : Acquisition
+            What it is given.
+        low, high : float
+            Fractions of the whole at which the part begins and ends.
+        stage : str
+            Name of the part, for messages.
+        view : callable
+            Turns the inner method's preview into that of the whole.
+        """
+        with closing(self(acquisition)) as running:
+            while True:
+                try:
+                    step = next(running)
+                except StopIteration as done:
+                    maps: Maps = done.value
+                    return maps
+                yield self._outward(step, low + (high - low) * step.fraction, stage, view)
+
+    def _outward(
+        self, step: Step, fraction: float, stage: str, view: Callable[[FloatArray], FloatArray]
+    ) -> Step:
+        told = step.message.removeprefix(f"{self.method.label}: ")
+        preview = step.preview
+        shown = None if preview is None else lambda: view(preview())
+        return replace(
+            step, fraction=fraction, message=f"{self.label}: {stage}, {told}", preview=shown
+        )
+
+    def step(
+        self, fraction: float, told: str, preview: Callable[[], FloatArray] | None = None
+    ) -> Step:
+        """Return a sign of life of the whole."""
+        return Step(fraction, f"{self.label}: {told}", preview)
 
 
 @dataclass(frozen=True)
@@ -133,6 +212,7 @@ def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
 def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
     if common := set(method.parameters.model_fields) & set(wrapper.parameters.model_fields):
         raise ValueError(f"{method.label} and '{wrapper.key}' both have {', '.join(common)}.")
+    label = f"{method.label}, {wrapper.label}"
     both: type[Parameters] = create_model(
         f"{method.parameters.__name__}{wrapper.parameters.__name__}",
         __base__=(wrapper.parameters, method.parameters),  # the last one's fields come first
@@ -144,15 +224,12 @@ def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
             kind.model_construct(**{name: values[name] for name in kind.model_fields})
             for kind in (wrapper.parameters, method.parameters)
         )
-        return (
-            yield from wrapper.function(
-                lambda given: method.function(given, inside, device), acquisition, own, device
-            )
-        )
+        inner = Inner(method, label, inside, device)
+        return (yield from wrapper.function(inner, acquisition, own, device))
 
     return Method(
         key=f"{method.key}{JOINT}{wrapper.key}",
-        label=f"{method.label}, {wrapper.label}",
+        label=label,
         summary=wrapper.summary,
         needs=method.needs,
         uses=tuple(dict.fromkeys((*method.uses, *wrapper.uses))),
