@@ -19,8 +19,8 @@ from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import DataTerm, LeastSquares, Wrapped
 
 NOISE_SHARE = {
-    "TV": {"noise": 0.05, "magnitude": 0.05, "mask": 0.1, "none": 0.1},
-    "TGV": {"noise": 0.05, "magnitude": 0.05, "mask": 0.1, "none": 0.1},
+    "TV": {"noise": 0.035, "magnitude": 0.035, "mask": 0.3, "none": 0.3},
+    "TGV": {"noise": 0.035, "magnitude": 0.035, "mask": 0.3, "none": 0.3},
 }
 """lambda over the noise of the field, in mm, for each regulariser and weighting."""
 

@@ -22,7 +22,7 @@ from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import DataTerm, LeastAbsolute, LeastSquares
 from napari_qsm.solvers.iteration import Iterates
 
-NOISE_SHARE = {"noise": 0.05, "magnitude": 0.05, "mask": 0.1, "none": 0.1}
+NOISE_SHARE = {"noise": 0.035, "magnitude": 0.035, "mask": 0.3, "none": 0.3}
 """lambda over the noise of the field, in mm, for each weighting."""
 
 
