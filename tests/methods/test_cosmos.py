@@ -158,6 +158,17 @@ def test_a_noisy_orientation_counts_less_when_weighted_by_noise(head):
     assert error(head, run(several, weights="noise")) < 0.8 * error(head, run(several))
 
 
+def test_the_first_magnitude_stands_for_those_that_are_missing(five):
+    bare = [
+        replace(one, volumes={q: v for q, v in one.volumes.items() if q is not Quantity.MAGNITUDE})
+        for one in five.others
+    ]
+    assert bare[0][Quantity.MASK].any()
+    some = run(replace(five, others=tuple(bare)), weights="magnitude")
+    assert np.array_equal(some[Quantity.CHI], run(five, weights="magnitude")[Quantity.CHI])
+    assert noted(some, "The first magnitude stands for orientation 2, 3, 4, 5, too.")
+
+
 def test_the_closed_form_is_what_weights_of_one_everywhere_mean(five):
     maps = run(five, weights="none")
     every, _ = cosmos.shared(five)

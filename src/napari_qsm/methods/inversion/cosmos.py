@@ -114,7 +114,7 @@ def normal(symbols: Sequence[Tensor], weights: Sequence[Tensor], half: Tensor) -
 
 def _weights(
     weighting: Weighting, every: Sequence[Acquisition], spaces: Sequence[Workspace]
-) -> list[Tensor]:
+) -> Generator[Step, None, list[Tensor]]:
     """W^2 of every orientation: noise compares them, a magnitude counts the same in each."""
     first = spaces[0]
     if weighting not in ("noise", "magnitude"):
@@ -125,6 +125,7 @@ def _weights(
         first.notes.append(f"The first {quantity.label} stands for orientation {without}, too.")
     weights = []
     for one, space in zip(every, spaces, strict=True):
+        yield first.step(0.0, "weighing the orientations")
         if quantity not in one:
             weights.append(first.weights(weighting))
             continue
@@ -233,7 +234,7 @@ def cosmos(acquisition: Acquisition, parameters: COSMOS, device: torch.device) -
         if weighting == "none":
             estimate = yield from _closed_form(spaces, parameters)
         else:
-            weights = _weights(weighting, every, spaces)
+            weights = yield from _weights(weighting, every, spaces)
             estimate = yield from _weighted(spaces, weights, parameters)
         yield from _compare(spaces, estimate)
         return (yield from space.finish(estimate))
