@@ -8,14 +8,11 @@ from torch import Tensor
 from napari_qsm import process
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
+from napari_qsm.methods.variation import FIRMNESS, STEEPNESS
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.solvers.admm import split_of, total_variation
 from napari_qsm.solvers.fourier import QuadraticStep, WeightedQuadraticStep
-
-STEEPNESS = 10.0
-"""Slope of the starting dual over the gradient: anything from 1 to 100 saves the same number of
-iterations."""
 
 DATA_PENALTY = 0.15
 """Penalty of the weighted data split; 0.1 to 1 all converge, this soonest (measured)."""
@@ -81,6 +78,7 @@ def _data_term(
     space: Workspace,
     gradient: Gradient,
     penalty: float,
+    data_penalty: float,
     estimate: Tensor | None,
 ) -> Generator[Step, None, QuadraticStep | WeightedQuadraticStep]:
     """Return the data term for a weighting, pausing on the way."""
@@ -98,7 +96,7 @@ def _data_term(
         symbol,
         prior,
         penalty=penalty,
-        data_penalty=DATA_PENALTY,
+        data_penalty=data_penalty,
         estimate=estimate,
     )
 
@@ -135,12 +133,13 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
     with Workspace(acquisition, device, "TV") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        penalty = parameters.penalty_ratio * _regularization(parameters, weighting, space)
-        threshold = 1 / parameters.penalty_ratio
+        firmness = FIRMNESS if Quantity.CHI in acquisition else 1.0
+        ratio, data_penalty = parameters.penalty_ratio * firmness, DATA_PENALTY * firmness
+        penalty, threshold = ratio * _regularization(parameters, weighting, space), 1 / ratio
         gradient = Gradient(space.voxel_size)
         estimate, split = _start(acquisition, space, gradient, threshold)
         yield space.step(0.0, "preparing the data")
-        step = yield from _data_term(weighting, space, gradient, penalty, estimate)
+        step = yield from _data_term(weighting, space, gradient, penalty, data_penalty, estimate)
         yield space.step(0.0, "starting")
         if estimate is None:
             estimate = torch.zeros(space.shape, device=device)
