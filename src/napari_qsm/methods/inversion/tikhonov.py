@@ -6,21 +6,28 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition
+from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.gradient import Gradient
+
+ERROR_SHARE = {"identity": 0.12, "gradient": 0.25}
+"""lambda over the squared relative error of the field, the latter in mm^2: within 2 % of the best
+on digital heads of five noise levels and on measured fields (docs/benchmarks.md)."""
 
 
 class Tikhonov(Parameters):
     """Parameters of quadratic regularisation."""
 
-    regularization: float = parameter(
-        2.5e-3,
-        "Weight of smoothness against the field (lambda): low values give streaks, high ones blur.",
+    regularization: float | None = parameter(
+        None,
+        "Weight of smoothness against the field (lambda): low values give streaks, high ones blur. "
+        "By itself a share of the squared relative error of the field.",
         low=1e-6,
         high=1.0,
         log=True,
         alias="lambda",
+        typical=2.5e-3,
     )
     regularizer: Literal["gradient", "identity"] = parameter(
         "identity",
@@ -31,11 +38,16 @@ class Tikhonov(Parameters):
 def symbol(space: Workspace, parameters: Tikhonov) -> Tensor:
     """Return the filter ``D / (D^2 + lambda Gamma^2)`` on the half grid, 0 at the origin."""
     kernel = space.dipole.spectrum
+    weight = parameters.regularization
+    if weight is None:
+        share, relative = ERROR_SHARE[parameters.regularizer], field_error(space).relative
+        why = f"({share:g} times the squared relative error of the field, {relative:.2g})"
+        weight = space.choose("regularization", share * relative**2, why, Tikhonov)
     if parameters.regularizer == "gradient":
         penalty = Gradient(space.voxel_size).spectrum(space.shape, device=space.device)
     else:
         penalty = torch.ones_like(kernel)
-    normal = kernel.square().add_(penalty, alpha=parameters.regularization)
+    normal = kernel.square().add_(penalty, alpha=weight)
     return (kernel / normal).masked_fill_(normal == 0, 0)
 
 

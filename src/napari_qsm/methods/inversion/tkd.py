@@ -6,20 +6,26 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition
+from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.fourier import mean_over_spectrum
+
+ERROR_SHARE = 0.8
+"""Threshold over the relative error of the field: within 2 % of the best on digital heads of five
+noise levels and on measured fields (docs/benchmarks.md)."""
 
 
 class TKD(Parameters):
     """Parameters of thresholded k-space division."""
 
-    threshold: float = parameter(
-        0.12,
+    threshold: float | None = parameter(
+        None,
         "Where the dipole kernel is smaller than this it is not divided by: low values give "
-        "streaks, high ones underestimate.",
+        "streaks, high ones underestimate. By itself a share of the field's relative error.",
         low=0.01,
-        high=0.33,
+        high=0.6,
+        typical=0.12,
     )
     variant: Literal["clamped", "zeroed"] = parameter(
         "clamped",
@@ -44,7 +50,12 @@ def truncated_inverse(symbol: Tensor, threshold: float, variant: str) -> Tensor:
 def symbol(space: Workspace, parameters: TKD) -> Tensor:
     """Return the filter D+ on the half grid."""
     kernel = space.dipole.spectrum
-    inverse = truncated_inverse(kernel, parameters.threshold, parameters.variant)
+    threshold = parameters.threshold
+    if threshold is None:
+        relative = field_error(space).relative
+        why = f"({ERROR_SHARE:g} times the relative error of the field, {relative:.2g})"
+        threshold = space.choose("threshold", ERROR_SHARE * relative, why, TKD)
+    inverse = truncated_inverse(kernel, threshold, parameters.variant)
     if parameters.correct_psf:
         inverse /= mean_over_spectrum(inverse * kernel, space.shape)
     return inverse

@@ -1,0 +1,102 @@
+"""How wrong a field is, read off the field itself: what regularisation by itself is chosen from.
+
+On the cone of k-space where the dipole kernel vanishes no susceptibility leaves a field, so all
+power there is error: noise, and also anisotropy, remnants of the background and what else no
+susceptibility explains. Measured fields hold several times more of that than noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_qsm.methods.workspace import Weighting, Workspace
+from napari_qsm.physics import fourier
+
+CONE = 0.03
+"""|D| below which a field is error alone."""
+
+FINEST = 0.35
+"""Part of the Nyquist frequency from which on the cone is looked at. Below it the cone is as narrow
+as what the mask smears into it."""
+
+FEWEST = 100
+"""Frequencies an estimate needs; in smaller volumes the field's differences must do."""
+
+LEAST_TRUST = 1e-3
+"""Weight below which a voxel counts like one of this weight."""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """Error of a field beside its size.
+
+    Parameters
+    ----------
+    error : float
+        sigma, the standard deviation of what no susceptibility explains, in ppm, with each voxel
+        counting as its data weight says.
+    spread : float
+        s, the root mean square of the field in the mask, in ppm.
+    """
+
+    error: float
+    spread: float
+
+    @property
+    def relative(self) -> float:
+        """``rho = sigma / s``, 0 for a field without error or without anything."""
+        return self.error / self.spread if self.spread else 0.0
+
+    @property
+    def weight(self) -> float:
+        """``sigma^2 / s`` in ppm, which the weight of a variation is a share (mm) of.
+
+        The most probable map under noise sigma and exponentially distributed gradients of mean g
+        has ``lambda = sigma^2 / g``, and gradients grow with the field. On digital heads of several
+        noise levels and on measured fields one share is near the best (docs/benchmarks.md).
+        """
+        return self.error * self.relative
+
+
+def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
+    """Measure the error of the field of a workspace.
+
+    ``sigma^2 = mean |F f|^2 / n`` over the frequencies with ``|D| <`` `CONE` beyond `FINEST`, n the
+    number of voxels in the mask. Where weights discount the noisiest voxels, with ``W^2`` one over
+    the variance and a mean of 1, what is left of it is ``sigma^2 / mean(1 / W^2)``.
+
+    Parameters
+    ----------
+    space : Workspace
+        With a field.
+    weighting : str
+        How much each voxel counts.
+    """
+    field, inside = space.field(), space.region()
+    count = float(inside.sum())
+    spread = float(field.square().sum() / count) ** 0.5 if count else 0.0
+    cone = _cone(space)
+    if int(cone.count_nonzero()) < FEWEST:
+        error = space.noise()
+    else:
+        power = torch.view_as_real(fourier.spectrum(field)).square_().sum(-1)
+        error = float((power * cone).sum() / cone.sum() / count) ** 0.5
+    if weighting in ("noise", "magnitude"):
+        weights = space.weights(weighting)[inside]
+        error /= float(weights.clamp_(min=LEAST_TRUST).reciprocal_().mean()) ** 0.5
+    return FieldError(error, spread)
+
+
+def _cone(space: Workspace) -> Tensor:
+    """How often each frequency of the half grid counts: 0 off the cone, else its multiplicity."""
+    frequencies = fourier.frequencies(space.shape, space.voxel_size, device=space.device)
+    parts = [(2 * k * size).square() for k, size in zip(frequencies, space.voxel_size, strict=True)]
+    cone = (parts[0] + parts[1] + parts[2] > FINEST**2) & (space.dipole.spectrum.abs() < CONE)
+    counted = 2.0 * cone
+    counted[..., 0] /= 2
+    if space.shape[2] % 2 == 0:
+        counted[..., -1] /= 2
+    return counted

@@ -1,0 +1,119 @@
+"""What is read off a field: its error, and what is chosen from it."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.methods.field_error import FieldError, field_error
+from napari_qsm.methods.registry import find
+from napari_qsm.methods.workspace import Workspace
+from napari_qsm.training.phantom import sample_head
+
+
+@pytest.fixture(scope="module")
+def head():
+    return sample_head("healthy", 3.0)
+
+
+def with_noise(measured, sigma, random_state=0):
+    rng = np.random.default_rng(random_state)
+    noise = sigma * rng.standard_normal(measured.grid.shape)
+    field = measured[Quantity.LOCAL_FIELD] + noise * measured.mask
+    return measured.with_volumes({Quantity.LOCAL_FIELD: field.astype(np.float32)})
+
+
+def measure(measured, weighting="mask"):
+    with Workspace(measured, torch.device("cpu"), "test") as space:
+        return field_error(space, weighting)
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.01, 0.03])
+def test_white_noise_is_measured(head, sigma):
+    found = measure(with_noise(head.acquisition, sigma))
+    assert found.error == pytest.approx(np.hypot(sigma, 7.5e-4), rel=0.06)  # the head has some
+
+
+def test_a_field_that_no_susceptibility_explains_is_error_though_it_is_smooth(head):
+    """The finest scale, where noise is usually looked for, sees nothing of it."""
+    measured = head.acquisition
+    rng = np.random.default_rng(1)
+    spectrum = np.fft.rfftn(rng.standard_normal(measured.grid.shape))
+    frequency = np.sqrt(
+        sum(
+            k**2
+            for k in np.meshgrid(
+                *(np.fft.fftfreq(n) for n in measured.grid.shape[:2]),
+                np.fft.rfftfreq(measured.grid.shape[2]),
+                indexing="ij",
+            )
+        )
+    )
+    smooth = np.fft.irfftn(
+        spectrum / (1 + (frequency / 0.08) ** 4), s=measured.grid.shape, axes=(0, 1, 2)
+    )
+    smooth *= 0.005 / smooth[measured.mask].std()
+    field = measured[Quantity.LOCAL_FIELD] + smooth.astype(np.float32) * measured.mask
+    disturbed = measured.with_volumes({Quantity.LOCAL_FIELD: field})
+    assert measure(disturbed).error > 1.5 * measure(measured).error
+    with Workspace(disturbed, torch.device("cpu"), "test") as space:
+        assert space.noise() < 0.7 * measure(disturbed).error
+
+
+def test_weights_discount_what_they_know_to_be_noisy(head):
+    measured = head.acquisition
+    sigma = np.where(np.arange(measured.grid.shape[0])[:, None, None] % 2, 0.02, 0.002)
+    sigma = np.broadcast_to(sigma, measured.grid.shape)
+    noise = np.random.default_rng(2).standard_normal(measured.grid.shape) * sigma
+    known = measured.with_volumes(
+        {
+            Quantity.LOCAL_FIELD: (noise * measured.mask).astype(np.float32),
+            Quantity.FIELD_NOISE: sigma.astype(np.float32),
+        }
+    )
+    assert measure(known).error == pytest.approx(np.sqrt((0.02**2 + 0.002**2) / 2), rel=0.06)
+    harmonic = 1 / np.sqrt((0.02**-2 + 0.002**-2) / 2)
+    assert measure(known, "noise").error == pytest.approx(harmonic, rel=0.1)
+
+
+def test_no_field_has_no_error_and_doubling_doubles():
+    assert FieldError(0.0, 0.0).relative == FieldError(0.0, 0.0).weight == 0.0
+    one, two = FieldError(0.001, 0.01), FieldError(0.002, 0.02)
+    assert two.relative == one.relative
+    assert two.weight == pytest.approx(2 * one.weight)
+
+
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [("tkd", {}), ("tikhonov", {}), ("tikhonov", {"regularizer": "gradient"})],
+)
+@pytest.mark.parametrize("sigma", [0.0, 0.004])
+def test_closed_forms_choose_nearly_the_best(head, key, settings, sigma):
+    measured = with_noise(head.acquisition, sigma)
+    method = find(key)
+
+    def error(**chosen):
+        running = method(measured, method.with_settings(settings | chosen))
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                chi = done.value[Quantity.CHI]
+                return nrmse(chi, head.truth[Quantity.CHI], measured.mask), done.value.provenance
+
+    reached, provenance = error()
+    chosen = provenance.chosen[method.tuning]
+    assert any(f"= {chosen:g}" in note for note in provenance.notes)
+    low, high = (0.01, 0.6) if key == "tkd" else (1e-6, 1.0)
+    tried = [min(max(f * chosen, low), high) for f in (0.25, 0.4, 0.63, 1.6, 2.5, 4.0)]
+    best = min(error(**{method.tuning: value})[0] for value in tried)
+    assert reached < 1.05 * best
+
+
+def test_a_tiny_volume_has_an_error_too():
+    from napari_qsm.acquisition import Grid
+
+    field = 0.01 * np.random.default_rng(0).standard_normal((8, 8, 8)).astype(np.float32)
+    tiny = Acquisition(Grid((8, 8, 8), np.eye(4)), {Quantity.LOCAL_FIELD: field})
+    assert measure(tiny).error == pytest.approx(0.01, rel=0.3)
