@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -13,13 +14,16 @@ from torch import Tensor
 from benchmarks.tables import markdown
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.solvers.admm import total_variation
-from napari_qsm.solvers.fourier import QuadraticStep, WeightedQuadraticStep, scale_spectrum
+from napari_qsm.solvers.admm import admm, total_variation
+from napari_qsm.solvers.data_terms import DataTerm, LeastAbsolute, LeastSquares, Wrapped
+from napari_qsm.solvers.fourier import GradientNormal, QuadraticStep, SplitStep, scale_spectrum
+from napari_qsm.solvers.generalised_variation import GeneralisedNormal, GeneralisedSplit
 from napari_qsm.solvers.gradient_descent import gradient_descent
 from napari_qsm.solvers.iteration import Iterates, Pieces, until_converged
 
 REGULARIZATION = 1e-4
 PENALTY = 300 * REGULARIZATION
+DATA_PENALTY = 0.15
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,41 @@ def tv(cube: Cube) -> Iterates:
     return total_variation(step, gradient, start, threshold=REGULARIZATION / PENALTY)
 
 
-def weighted_tv(cube: Cube) -> Iterates:
-    """Total variation with weights in the data term."""
+def split_tv(cube: Cube, make: Callable[..., DataTerm]) -> Iterates:
+    """Total variation with a data term that is made of data and weights."""
     gradient = Gradient(cube.voxel_size)
-    start = torch.zeros(cube.shape)
-    step = WeightedQuadraticStep(
-        cube.field(),
-        cube.ball(),
-        cube.dipole().spectrum,
-        gradient.spectrum(cube.shape),
-        penalty=PENALTY,
-        data_penalty=0.15,
+    symbols = cube.dipole().spectrum, gradient.spectrum(cube.shape)
+    step = SplitStep(
+        make(cube.field(), cube.ball(), penalty=DATA_PENALTY),
+        symbols[0],
+        GradientNormal(*symbols, ratio=PENALTY / DATA_PENALTY),
+        shape=torch.Size(cube.shape),
     )
+    start = torch.zeros(cube.shape)
     return total_variation(step, gradient, start, threshold=REGULARIZATION / PENALTY)
+
+
+def tgv(cube: Cube) -> Iterates:
+    """Total generalised variation, nonlinear."""
+    gradient, dipole = Gradient(cube.voxel_size), cube.dipole().spectrum
+    prior = GeneralisedSplit(
+        gradient,
+        threshold=REGULARIZATION / PENALTY,
+        order_ratio=2.0,
+        penalty_ratio=4.0,
+        split=torch.zeros((9, *cube.shape)),
+    )
+    normal = GeneralisedNormal(
+        dipole,
+        gradient.spectrum(cube.shape),
+        voxel_size=cube.voxel_size,
+        shape=torch.Size(cube.shape),
+        ratio=PENALTY / DATA_PENALTY,
+        penalty_ratio=4.0,
+    )
+    term = Wrapped(cube.field(), cube.ball(), scale=16.0, penalty=DATA_PENALTY)
+    step = SplitStep(term, dipole, normal, shape=torch.Size(cube.shape))
+    return admm(prior, step, torch.zeros((4, *cube.shape)))
 
 
 def ndi(cube: Cube) -> Iterates:
@@ -96,7 +122,10 @@ def ndi(cube: Cube) -> Iterates:
 
 SOLVERS: dict[str, Callable[[Cube], Iterates]] = {
     "TV": tv,
-    "TV, weighted": weighted_tv,
+    "TV, weighted": lambda cube: split_tv(cube, LeastSquares),
+    "FANSI": lambda cube: split_tv(cube, partial(Wrapped, scale=16.0)),
+    "FANSI, TGV": tgv,
+    "L1-QSM": lambda cube: split_tv(cube, partial(LeastAbsolute, scale=0.002)),
     "NDI": ndi,
 }
 
