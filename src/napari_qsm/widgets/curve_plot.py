@@ -166,6 +166,7 @@ class CurvePlot(pg.PlotWidget):
         self._ring.setData([], [])
         item.addItem(self._ring)
         item.enableAutoRange()
+        item.getViewBox().updateAutoRange()  # now, and not when it is painted
 
     def _drop_legend(self, legend: Any) -> None:
         legend.scene().removeItem(legend)
@@ -174,7 +175,9 @@ class CurvePlot(pg.PlotWidget):
         item = self.getPlotItem()
         x, y = line.smooth if line.smooth is not None else (line.x, line.y)
         pen = pg.mkPen(colour, width=2)
-        item.plot(np.asarray(x, float), np.asarray(y, float), pen=pen, name=line.name or None)
+        run = np.stack(self._placed(x, y))
+        run = run[:, np.isfinite(run).all(axis=0)]
+        item.addItem(pg.PlotCurveItem(*run, pen=pen, name=line.name or None, antialias=True))
         points = pg.ScatterPlotItem(
             size=10,
             symbol="o",
@@ -185,7 +188,9 @@ class CurvePlot(pg.PlotWidget):
             tip=lambda x, y, data: self._tip(data),
         )
         points.setZValue(10)
-        points.setData(*self._placed(line.x, line.y), data=np.arange(len(np.asarray(line.x))))
+        places = np.stack(self._placed(line.x, line.y))
+        there = np.flatnonzero(np.isfinite(places).all(axis=0))
+        points.setData(*places[:, there], data=there)
         points.sigClicked.connect(self._clicked)
         item.addItem(points)
         return points
@@ -203,9 +208,8 @@ class CurvePlot(pg.PlotWidget):
         self.getPlotItem().addItem(mark)
 
     def _placed(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where numbers lie in the plot's own coordinates."""
-        y = np.asarray(y, float)
-        return np.log10(np.asarray(x, float)), np.log10(y) if self._drawing.log_y else y
+        """Where numbers lie in the plot's own coordinates; NaN where a logarithm has none."""
+        return _logarithm(x), _logarithm(y) if self._drawing.log_y else np.asarray(y, float)
 
     def _tip(self, index: Any) -> str:
         place = int(index)
@@ -222,7 +226,8 @@ class CurvePlot(pg.PlotWidget):
             for line in self._drawing.lines
             if index is not None and index < len(np.asarray(line.x))
         ]
-        self._ring.setData([float(x[0]) for x, _ in spots], [float(y[0]) for _, y in spots])
+        there = [(float(x[0]), float(y[0])) for x, y in spots if np.isfinite([x[0], y[0]]).all()]
+        self._ring.setData([x for x, _ in there], [y for _, y in there])
 
     def position(self, index: int, line: int = 0) -> Any:
         """Return where a point lies on the widget, for those who want to click it."""
@@ -230,3 +235,8 @@ class CurvePlot(pg.PlotWidget):
         x, y = self._placed([np.asarray(curve.x)[index]], [np.asarray(curve.y)[index]])
         view = self.getPlotItem().getViewBox()
         return self.mapFromScene(view.mapViewToScene(pg.Point(float(x[0]), float(y[0]))))
+
+
+def _logarithm(values: ArrayLike) -> NDArray[Any]:
+    given = np.asarray(values, float)
+    return np.log10(given, out=np.full(given.shape, np.nan), where=given > 0)

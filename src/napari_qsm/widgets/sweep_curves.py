@@ -72,6 +72,10 @@ class SweepCurves(QWidget):
         self.figures.setText(texts.NOTHING_YET)
         self._draw()
 
+    def forget(self) -> None:
+        """Let the sweep go without touching what is drawn (the widget may be gone already)."""
+        self._sweep = None
+
     def highlight(self, index: int | None) -> None:
         """Ring a point in the plot and say its figures."""
         self._index = index

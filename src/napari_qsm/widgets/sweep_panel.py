@@ -295,4 +295,5 @@ class SweepPanel(QWidget):
         running = self.sweeping is not None
         self.cancel()
         self.sweeping = self.sweep = None
+        self.curves.forget()
         self.layer.shut_down(unfinished=running)
