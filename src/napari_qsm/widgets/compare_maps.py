@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _ROW = 22
+_STYLE = """
+QListWidget::item { padding: 2px }
+QListWidget::indicator:unchecked { border: 1px solid gray }
+"""
 _CHECKED, _UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 
 
@@ -48,9 +52,7 @@ class MapList(QWidget):
         self.list = QListWidget()
         self.list.setToolTip(texts.MAPS_TIP)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.list.setStyleSheet(
-            "QListWidget::item { padding: 2px } QListWidget::indicator:unchecked { border: 1px solid gray }"
-        )
+        self.list.setStyleSheet(_STYLE)
         self.empty = QLabel(texts.NO_MAPS)
         self.empty.setWordWrap(True)
         self.side_by_side = QPushButton(texts.SIDE_BY_SIDE, checkable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1), (0, 1, 2))
+_DONE = object()
 _REST = 120
 """Milliseconds the crosshair must rest before the 3D view, the costliest, is drawn again."""
 
@@ -72,7 +73,10 @@ class OrthogonalWindow(QWidget):
         self.panel = CrosshairPanel(self._viewer, self.maps)
         self._views = QGridLayout()
         self._views.setSpacing(4)
-        self._views.addWidget(self.busy, 0, 0, 2, 2)
+        self._views.addWidget(self.busy, 2, 0, 1, 2)
+        for line in (0, 1):
+            self._views.setRowStretch(line, 1)
+            self._views.setColumnStretch(line, 1)
         row = QHBoxLayout(self)
         row.setContentsMargins(4, 4, 4, 4)
         row.addLayout(self._views, 1)
@@ -104,38 +108,31 @@ class OrthogonalWindow(QWidget):
         """Show the window at once and the views as they are made."""
         self.show()
         self._offer()
-        QTimer.singleShot(0, self._make_next)
+        self._go_on(self._opening())
 
-    def _make_next(self) -> None:
-        if self._closed:
-            return
-        count = len(self.planes)
-        if count == len(_ORDERS):
-            self.busy.hide()
-            for plane in self.planes:
-                plane.show()
+    def _go_on(self, steps: Iterator[None]) -> None:
+        """Take one step of the opening per turn of the event loop."""
+        if not self._closed and next(steps, _DONE) is not _DONE:
+            QTimer.singleShot(0, lambda: self._go_on(steps))
+
+    def _opening(self) -> Iterator[None]:
+        for count, (name, order) in enumerate(zip(texts.PLANES, _ORDERS, strict=True)):
+            self.busy.setText(texts.OPENING.format(count + 1))
+            yield
+            plane = Plane(name, order, deep=count == 3)
+            plane.picked.connect(self.move_to)
+            self.planes.append(plane)
+            self._views.addWidget(plane, count // 2, count % 2)
+            yield
             self._turn()
-            self._show_source()
-            QTimer.singleShot(0, self._settle)
-            return
-        self.busy.setText(texts.OPENING.format(count + 1))
-        plane = Plane(texts.PLANES[count], _ORDERS[count], deep=count == 3)
-        plane.hide()
-        plane.picked.connect(self.move_to)
-        self.planes.append(plane)
-        self._views.addWidget(plane, count // 2, count % 2)
-        QTimer.singleShot(0, self._make_next)
-
-    def _settle(self) -> None:
+            self._fill([plane])
+            yield
+        self.busy.hide()
+        yield
         self.fit()
         for plane in self.planes[:3]:
             plane.model.scene.camera.events.zoom.connect(self._zoomed)
         self.opened.emit()
-
-    @property
-    def ready(self) -> bool:
-        """Whether all views are there."""
-        return len(self.planes) == len(_ORDERS) and self.busy.isHidden()
 
     def fit(self) -> None:
         """Show everything; the three planes at one scale, so that they can be compared."""
@@ -202,12 +199,16 @@ class OrthogonalWindow(QWidget):
             event.connect(slot) if on else event.disconnect(slot)
 
     def _show_source(self, event: object = None) -> None:
-        for plane in self.planes if self.ready else ():
+        self._fill(self.planes)
+
+    def _fill(self, planes: Iterable[Plane]) -> None:
+        """Show map, window and crosshair as they are in some views."""
+        for plane in planes:
             if self.source is None:
                 plane.clear()
-            else:
-                plane.show_map(self.source, self._data())
-                plane.move_to(self.crosshair.position)
+                continue
+            plane.show_map(self.source, self._data())
+            plane.move_to(self.crosshair.position)
         self._dress()
 
     def _data(self) -> Any:
@@ -223,7 +224,7 @@ class OrthogonalWindow(QWidget):
         if self.source is None or (event is not None and self._viewer.dims.ndisplay == 3):
             return
         layer = self.source
-        for plane in self.planes if self.ready else ():
+        for plane in self.planes:
             plane.set_look(tuple(layer.contrast_limits), layer.colormap, layer.gamma)
 
     def _turn(self, event: object = None) -> None:
@@ -251,15 +252,15 @@ class OrthogonalWindow(QWidget):
         self.crosshair.move(position)
 
     def _moved(self, position: Position) -> None:
-        for plane in self.planes[:3] if self.ready else ():
+        for plane in self.planes[:3]:
             plane.move_to(position)
         self._deep.start()
         self.panel.show_position(self.source, position)
         self._main.lead(position)
 
     def _move_deep(self) -> None:
-        if self.ready and not self._closed:
-            self.planes[3].move_to(self.crosshair.position)
+        for plane in self.planes[3:]:
+            plane.move_to(self.crosshair.position)
 
     def _stepped(self, event: object = None) -> None:
         """Show another volume of a map that has several."""
