@@ -172,6 +172,21 @@ def test_dragging_20_times_solves_twice_at_most_and_shows_the_last(window, qtbot
 
 
 @pytest.mark.window
+@pytest.mark.filterwarnings("ignore:Contours are not displayed")
+def test_through_the_viewer_a_plugin_gets_the_layer_is_still_known(window):
+    """A docked widget sees the viewer through a proxy, and every layer through a new one."""
+    viewer, explore = window
+    before = [layer.visible for layer in viewer.layers]
+    viewer.dims.ndisplay = 3
+    assert [x for x in viewer.layers if x.visible] == [explore.live.layer.layer]
+    viewer.dims.ndisplay = 2
+    assert [layer.visible for layer in viewer.layers] == before
+    viewer.layers.remove(explore.live.layer.layer)
+    assert explore.live.layer.layer is None
+    assert explore.live.filter is None
+
+
+@pytest.mark.window
 @pytest.mark.parametrize("what", ["window", "dock"])
 def test_closing_mid_run_leaves_no_thread_and_no_tensor(window, qtbot, what):
     viewer, explore = window

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_qsm import devices
 from napari_qsm.acquisition import Acquisition, InputError
 from napari_qsm.methods.registry import Method, Parameters
-from napari_qsm.widgets.live_layer import LiveLayer
+from napari_qsm.widgets.live_layer import LiveLayer, bare
 from napari_qsm.widgets.live_panel import LivePanel
 from napari_qsm.widgets.live_runner import FilterRunner, Solved, SolverRunner
 from napari_qsm.widgets.reconstruct import ReconstructWidget
@@ -263,7 +263,7 @@ class LiveControl(QObject):
             self._settle()
 
     def _removed(self, event: Any) -> None:
-        if event.value is self.layer.layer:
+        if bare(event.value) is self.layer.layer:
             self.layer.forget()
             self._release()
             self._stop()

@@ -102,7 +102,7 @@ class LiveLayer:
         data, keywords, kind = layer_data(empty, Quantity.CHI, name, {"preview": True})
         keywords["metadata"]["qsm"]["display_range"] = _REACH
         # The layer's data is a view of the array, so that writing to it needs no copy, no event.
-        self._layer = self._viewer.add_layer(Layer.create(data, keywords, kind))
+        self._layer = bare(self._viewer.add_layer(Layer.create(data, keywords, kind)))
         dress(self._layer)
         self.clear_view()
         if self._viewer.canvas.grid.enabled:
@@ -115,14 +115,15 @@ class LiveLayer:
         """
         grid = self._viewer.canvas.grid.enabled
         if self._layer is not None and self._viewer.dims.ndisplay == 3 and not grid:
-            others = [x for x in self._viewer.layers if x.visible and x is not self._layer]
+            others = [
+                x for x in map(bare, self._viewer.layers) if x.visible and x is not self._layer
+            ]
             self._hidden.update(others)
-            visible = False
         else:
-            others, visible = list(self._hidden), True
+            others = list(self._hidden)
             self._hidden.clear()
         for layer in others:
-            layer.visible = visible
+            layer.visible = layer not in self._hidden
 
     def drop(self) -> None:
         """Take the layer away: it is no result."""
@@ -152,6 +153,11 @@ class LiveLayer:
     def _repaint(self, *, thumbnail: bool = False) -> None:
         if self._layer is not None:
             self._layer.refresh(thumbnail=thumbnail, highlight=False, extent=False)
+
+
+def bare(layer: Layer) -> Layer:
+    """Return the layer itself: what a plugin gets from its viewer is a new proxy each time."""
+    return getattr(layer, "__wrapped__", layer)
 
 
 def _same(grid: Grid, other: Grid) -> bool:
