@@ -206,7 +206,7 @@ def _compare(spaces: Sequence[Workspace], estimate: Tensor) -> Generator[Step, N
 @method(
     key="cosmos",
     label="COSMOS",
-    summary="Least squares over several orientations of a head: from three on, neither streaks nor blur.",
+    summary="Least squares over several orientations: from three on, neither streaks nor blur.",
     parameters=COSMOS,
     references=("10.1002/mrm.21828",),
     uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE),
