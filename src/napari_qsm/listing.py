@@ -75,6 +75,15 @@ def _method_rows() -> Iterator[Row]:
     return map(_row, methods().values())
 
 
+def wrapper_lines() -> Iterator[str]:
+    """Yield what can be put around a method: key, summary and parameters in one line."""
+    from napari_qsm.methods.wrapping import JOINT, wrappers
+
+    for key, wrapper in wrappers().items():
+        own = (_parameter(name, field) for name, field in wrapper.parameters.model_fields.items())
+        yield f"METHOD{JOINT}{key}: {wrapper.summary} Parameters: {', '.join(own)}."
+
+
 def _stage_rows() -> Iterator[Row]:
     """Yield the stages place by place, the shipped one first, then those without a place."""
     from napari_qsm.pipeline import DEFAULT_STAGES

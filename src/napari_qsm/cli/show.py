@@ -16,13 +16,14 @@ Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table of t
 
 @app.command()
 def methods(markdown: Markdown = False) -> None:
-    """List the methods with what they need, what they give and their parameters."""
+    """List the methods, what can be put around them, needs, outputs and parameters."""
     from napari_qsm import listing
 
     if markdown:
         typer.echo(listing.markdown())
     else:
         console().print(listing.table())
+        say(listing.wrapper_lines())
 
 
 @app.command()

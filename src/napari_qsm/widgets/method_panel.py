@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_qsm.acquisition import InputError
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.parameters import ParameterForm
+from napari_qsm.widgets.wrapper_row import WrapperRow
 from napari_qsm.workbench.session import Workbench
 
 
 class MethodPanel(QWidget):
-    """The list of methods with their summaries, and the form of the chosen one."""
+    """The list of methods with their summaries, what is put around, and the form of all that."""
 
     refused = Signal(str)
 
@@ -24,7 +25,7 @@ class MethodPanel(QWidget):
         for index, method in enumerate(workbench.methods.values()):
             self.combo.addItem(method.label, method.key)
             self.combo.setItemData(index, f"<p>{method.summary}</p>", Qt.ItemDataRole.ToolTipRole)
-        self.combo.setCurrentIndex(self.combo.findData(workbench.method))
+        self.wrappers = WrapperRow()
         self.reset_button = QToolButton()
         self.reset_button.setText("↺")
         self.reset_button.setToolTip(texts.RESET)
@@ -39,24 +40,34 @@ class MethodPanel(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addLayout(top)
+        self._layout.addWidget(self.wrappers)
         self._layout.addWidget(self.summary)
 
-        self.combo.currentIndexChanged.connect(
-            lambda _: workbench.choose_method(self.combo.currentData())
-        )
+        self.combo.currentIndexChanged.connect(lambda _: self._choose())
+        self.wrappers.changed.connect(workbench.choose_wrappers)
         self.reset_button.clicked.connect(workbench.reset_parameters)
         workbench.method_changed.connect(self.show_method)
         self.show_method(workbench.method)
 
+    def _choose(self) -> None:
+        """Take the method that was picked, in the wrappers there were, as far as they fit."""
+        around = self._workbench.wrappers
+        self._workbench.choose_method(self.combo.currentData())
+        if around and self._workbench.chosen.orientations == 1:
+            self._workbench.choose_wrappers(around)
+
     def show_method(self, key: str) -> None:
-        """Show the summary, references and parameters of a method."""
-        method = self._workbench.chosen
+        """Show the summary, references and parameters of a method, and what is around it."""
+        bench = self._workbench
+        method, plain = bench.chosen, bench.methods[bench.unwrapped]
         links = ", ".join(
             f'<a href="https://doi.org/{doi}" style="color:#7aa7d8">{doi}</a>'
             for doi in method.references
         )
-        self.summary.setText(f"{method.summary} <span style='color:gray'>({links})</span>")
-        self.combo.setCurrentIndex(self.combo.findData(key))
+        self.summary.setText(f"{plain.summary} <span style='color:gray'>({links})</span>")
+        with QSignalBlocker(self.combo):
+            self.combo.setCurrentIndex(self.combo.findData(plain.key))
+        self.wrappers.show_wrappers(bench.wrappers, possible=plain.orientations == 1)
         if self.form is not None:
             self._layout.removeWidget(self.form)
             self.form.deleteLater()

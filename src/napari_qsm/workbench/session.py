@@ -16,6 +16,7 @@ from psygnal import Signal
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity, Volume
 from napari_qsm.evaluation.metrics import error_map, nrmse
 from napari_qsm.methods.registry import Method, Parameters, Reconstruction, Step
+from napari_qsm.methods.wrapping import JOINT, wrap
 from napari_qsm.physics.units import FieldUnit
 from napari_qsm.pipeline import REFERENCE, Choice, referenced
 from napari_qsm.preparation.assemble import assemble
@@ -163,8 +164,18 @@ class Workbench:
 
     @property
     def chosen(self) -> Method[Any]:
-        """The chosen method."""
-        return self.methods[self.method]
+        """The chosen method, in its wrappers."""
+        return wrap(self.methods[self.unwrapped], self.wrappers)
+
+    @property
+    def unwrapped(self) -> str:
+        """Key of the chosen method without wrappers."""
+        return self.method.split(JOINT)[0]
+
+    @property
+    def wrappers(self) -> tuple[str, ...]:
+        """Keys of the chosen wrappers, the innermost first."""
+        return tuple(self.method.split(JOINT)[1:])
 
     def choose_inputs(self, **changes: Any) -> None:
         """Replace some inputs; what was understood is void until `accept` is called."""
@@ -187,6 +198,16 @@ class Workbench:
         """Choose another method; every method remembers its own settings."""
         self.method = key
         self.method_changed.emit(key)
+
+    def choose_wrappers(self, keys: tuple[str, ...]) -> None:
+        """Put other wrappers around the chosen method; what is set stays set."""
+        key = JOINT.join((self.unwrapped, *keys))
+        before, own = self.settings.get(self.method, {}), self.chosen.parameters.model_fields
+        after = wrap(self.methods[self.unwrapped], keys).parameters.model_fields
+        remembered = {n: v for n, v in self.settings.get(key, {}).items() if n not in own}
+        kept = {n: v for n, v in before.items() if n in after}
+        self.settings[key] = {**remembered, **kept}
+        self.choose_method(key)
 
     def set_parameter(self, name: str, value: Any) -> None:
         """Change one parameter of the chosen method.
