@@ -201,10 +201,14 @@ def test_the_residual_takes_the_field_by_itself(dock, viewer, qtbot):
 
 
 def test_changing_the_kind_changes_the_overlay_on_show(dock, viewer, qtbot):
-    first = show(dock, "difference", qtbot)
+    layer = show(dock, "difference", qtbot)
     dock.blend.kind.setCurrentIndex(dock.blend.kind.findData("checkerboard"))
-    qtbot.waitUntil(lambda: dock.blend.overlay.layer not in (None, first), timeout=10_000)
-    assert first not in viewer.layers
+    qtbot.waitUntil(lambda: quantity_of(layer) is Quantity.CHI, timeout=10_000)
+    assert layer in viewer.layers  # a new one would stop the window for a moment
+    assert layer.name == "checkerboard  near / truth"
+    assert layer.colormap.name == Quantity.CHI.colormap
+    assert tuple(layer.contrast_limits) == Quantity.CHI.window
+    assert dock.window_of.kind.findData("error") == -1
     viewer.layers.remove(viewer.layers["truth"])  # without its source there is no overlay
     assert dock.blend.overlay.layer is None
     assert dock.blend.why_not.text() == compare_texts.NEEDS_TWO

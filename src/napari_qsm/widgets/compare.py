@@ -78,8 +78,7 @@ class CompareWidget(QWidget):
         self.destroyed.connect(lambda: shut_down())
 
     def _maps_changed(self) -> None:
-        if set(self.maps.layers) != set(self.window_of.layers):
-            self.window_of.serve(self.maps.layers)
+        self.window_of.serve(self.maps.layers)
         self.scores.refresh()
         self.letters.update()
 

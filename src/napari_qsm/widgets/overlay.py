@@ -75,16 +75,24 @@ class OverlayLayer(QObject):
     def show(self, kind: Kind, a: Layer, b: Layer, blend: Blend) -> None:
         """Show this overlay of two layers, instead of what is there."""
         if (kind, (a, b)) != (self._kind, self._sources):
-            self.remove()
-            self._kind, self._sources = kind, (a, b)
-            for layer in self._sources:
-                layer.events.data.connect(self.update)
-            self._viewer.dims.events.current_step.connect(self._stepped)
-            self.shown.emit(True)
-            self._drawn = None
+            self._change(kind, a, b)
         self._blend = blend
         if self._drawn is None or not self._latest.busy:
             self._draw()
+
+    def _change(self, kind: Kind, a: Layer, b: Layer) -> None:
+        """Follow two other layers, or make something else of them."""
+        if self._viewer.dims.ndisplay == 3:
+            self.remove()  # its look in 2D is remembered elsewhere and would come back
+        # Otherwise the layer stays: taking one away and adding one stops the window for a moment.
+        layer, self.layer = self.layer, None
+        self._forget()
+        self.layer = layer
+        self._kind, self._sources, self._drawn = kind, (a, b), None
+        for source in self._sources:
+            source.events.data.connect(self.update)
+        self._viewer.dims.events.current_step.connect(self._stepped)
+        self.shown.emit(True)
 
     def _draw(self) -> None:
         """Bring the picture to the blend that is wanted."""
@@ -117,7 +125,8 @@ class OverlayLayer(QObject):
             self._failed(error)
             return
         work = _work(self._kind, *volumes, blend)
-        dressed = None if self.layer is not None else _dressing(self._kind, *sources)
+        known = self.layer is not None and self._drawn is not None
+        dressed = None if known else _dressing(self._kind, *sources)
         grid = volumes[0].grid
 
         def compute() -> LayerData | np.ndarray:
@@ -131,12 +140,23 @@ class OverlayLayer(QObject):
             return
         self._drawn = blend
         if self.layer is not None:
-            self.layer.data = done if isinstance(done, np.ndarray) else done[0]
+            self._renew(done)
         elif not isinstance(done, np.ndarray):
             self.layer = self._viewer.add_layer(Layer.create(*done))
             dress(self.layer)
             label(self.layer, self._viewer.canvas.grid.enabled)
         self._draw()  # the curtain may have gone further meanwhile
+
+    def _renew(self, done: Any) -> None:
+        """Show new numbers in the layer there is, and what they are if that has changed too."""
+        if isinstance(done, np.ndarray):
+            self.layer.data = done
+            return
+        data, look, _ = done
+        self.layer.data = data
+        for name in ("name", "metadata", "colormap", "contrast_limits", "scale", "translate"):
+            setattr(self.layer, name, look[name])
+        dress(self.layer)
 
     def _stepped(self, event: object = None) -> None:
         if any(layer.ndim == 4 for layer in self._sources):

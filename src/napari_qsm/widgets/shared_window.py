@@ -44,6 +44,7 @@ class SharedWindow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[Layer] = []
+        self._kinds: dict[Layer, Quantity | None] = {}
         self._led: Layer | None = None
         self.kind = QComboBox()
         self.kind.setToolTip(texts.WINDOW_OF_TIP)
@@ -93,17 +94,20 @@ class SharedWindow(QWidget):
 
     def serve(self, layers: Iterable[Layer]) -> None:
         """Be the window of these maps from now on."""
+        kinds = {layer: quantity_of(layer) for layer in layers}
+        if kinds == self._kinds:
+            return
+        self._kinds = kinds
         self._listen(on=False)
-        known, self.layers = self.layers, list(layers)
+        known, self.layers = self.layers, list(kinds)
         self._listen(on=True)
         if set(self.layers) - set(known):  # newcomers take the window that is in use
             self._led = next((layer for layer in known if layer in self.layers), None)
             self._later.start()
-        kinds = list(dict.fromkeys(quantity_of(layer) for layer in self.layers))
         before = self.kind.currentData()
         with QSignalBlocker(self.kind):
             self.kind.clear()
-            for kind in kinds:
+            for kind in dict.fromkeys(kinds.values()):
                 self.kind.addItem(f"{kind.symbol}  {kind.label}", kind.key)
             self.kind.setCurrentIndex(max(0, self.kind.findData(before)))
         self.setEnabled(bool(kinds))
@@ -191,4 +195,4 @@ class SharedWindow(QWidget):
         """Let go of all maps."""
         self._later.stop()
         self._listen(on=False)
-        self.layers, self._led = [], None
+        self.layers, self._kinds, self._led = [], {}, None
