@@ -196,7 +196,8 @@ def _without_results(
     images: Sequence[Path], folder: Path
 ) -> Generator[Step, None, tuple[list[Path], tuple[str, ...]]]:
     """Leave out what this program has computed and written below a folder; say so in a note."""
-    measured, computed = [], []
+    measured: list[Path] = []
+    computed: list[Path] = []
     for path in images:
         yield Step(0.0, f"Looking at {path.name}")
         (computed if is_own_result(path) else measured).append(path)
