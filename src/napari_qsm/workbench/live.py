@@ -111,7 +111,7 @@ class LiveFilter:
         measured, region = space.field(), space.region()
         self._field = fourier.crop(measured, part).clone()
         self._inside = fourier.crop(region, part).float()
-        count = int(self._inside.sum(dtype=torch.float64))
+        count = int(torch.count_nonzero(region))
         transform = fourier.spectrum(measured)
         self._sliced = SlicedInverse(transform, space.shape)
         self._mean_of = _mean_weights(transform, region, space.shape, count)
