@@ -93,6 +93,24 @@ def test_a_curtain_hangs_across_the_patient_in_any_storage_order(codes, axis, co
         assert np.array_equal(shown.astype(bool), expected)
 
 
+@pytest.mark.parametrize("codes", ["RAS", "PLI", "SAR"])
+@pytest.mark.parametrize("from_top", [True, False])
+def test_a_drawn_curtain_is_the_one_that_is_hung_anew(rng, codes, from_top):
+    grid = grid_of(codes)
+    a, b = (volume(x, grid) for x in rng.normal(size=(2, *SHAPE)))
+    drawn = [to_display(v.data, grid) for v in (a, b)]
+    for axis in range(3):
+        was = Blend("swipe", axis, 0.5, from_top)
+        picture = to_display(was(a, b), grid)
+        for share in (0.8, 0.1, 1.0, 0.0):
+            now = Blend("swipe", axis, share, from_top)
+            assert now.slide(picture, was, *drawn) is not None
+            assert np.array_equal(picture, to_display(now(a, b), grid))
+            was = now
+        other = Blend("swipe", (axis + 1) % 3, 0.2, from_top)
+        assert other.slide(picture, was, *drawn) is None  # more than a move of one curtain
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_curtain_drawn_to_the_end_shows_one_map_whole(rng, share):
     a, b = (volume(x) for x in rng.normal(size=(2, *SHAPE)))
