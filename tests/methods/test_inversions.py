@@ -1,4 +1,4 @@
-"""The mathematics of TKD, Tikhonov, TV and NDI, each against something known exactly."""
+"""The mathematics of TKD, Tikhonov and TV, each against something known exactly."""
 
 from dataclasses import dataclass
 
@@ -124,54 +124,6 @@ def test_tikhonov_trades_residual_for_roughness(scene):
         sizes.append(np.linalg.norm(maps[Quantity.CHI]))
     assert residuals == sorted(residuals)
     assert sizes == sorted(sizes, reverse=True)
-
-
-def test_ndi_at_small_phase_is_a_landweber_filter(scene):
-    """After N steps ``chi = [1 - (1 - 2 tau D^2)^N] / D f``."""
-    A, chi = scene
-    field = 1e-4 * A(chi)
-    measured = periodic(field.numpy())
-    maps = reconstruct("ndi", measured, iterations=12, step=1.3, tolerance=1e-6, phase_scale=1.0)
-    power = 1 - (1 - 2 * 1.3 * A.gram) ** 12
-    symbol = torch.where(A.spectrum == 0, 0, power / A.spectrum)
-    close(maps, filtered(field, symbol), 1e-4)
-
-
-def test_ndi_is_stable_up_to_its_largest_step(scene):
-    A, chi = scene
-    measured = periodic(1e-3 * A(chi).numpy())
-    settings = {"iterations": 200, "tolerance": 1e-6, "phase_scale": 1.0}
-    maps = reconstruct("ndi", measured, step=2.2, **settings)
-    assert np.linalg.norm(maps[Quantity.CHI]) < 2e-3 * chi.norm()
-    ndi = find("ndi")
-    beyond = ndi.parameters.model_construct(**{**ndi.parameters().model_dump(), **settings})
-    wild = beyond.model_copy(update={"step": 2.3})
-    maps = finished(ndi(measured, wild))  # sin bounds it, but it no longer converges
-    assert np.linalg.norm(maps[Quantity.CHI]) > 10e-3 * chi.norm()
-
-
-def test_ndi_does_not_see_whole_turns(scene):
-    A, chi = scene
-    field = A(chi).numpy()
-    turns = np.random.default_rng(0).integers(-2, 3, field.shape)
-    settings = {"iterations": 20, "phase_scale": 8.0}
-    plain = reconstruct("ndi", periodic(field), **settings)
-    wrapped = reconstruct("ndi", periodic(field + turns * 2 * np.pi / 8.0), **settings)
-    close(wrapped, torch.from_numpy(plain[Quantity.CHI].copy()).double(), 1e-4)
-    linear = reconstruct("tkd", periodic(field + turns * 2 * np.pi / 8.0))
-    reference = reconstruct("tkd", periodic(field))
-    assert np.linalg.norm(linear[Quantity.CHI]) > 3 * np.linalg.norm(reference[Quantity.CHI])
-
-
-def test_ndi_says_which_phase_scale_it_used():
-    field = 0.01 * np.random.default_rng(0).standard_normal((8, 8, 8))
-    grid = Grid((8, 8, 8), np.eye(4))
-    known = Acquisition(grid, {Quantity.LOCAL_FIELD: field}, 3.0, (0.01, 0.03))
-    notes = reconstruct("ndi", known, iterations=1).provenance.notes
-    assert any("rad/ppm (3 T, mean echo time 20 ms)" in note for note in notes)
-    unknown = Acquisition(grid, {Quantity.LOCAL_FIELD: field})
-    notes = reconstruct("ndi", unknown, iterations=1).provenance.notes
-    assert any("rad/ppm (B0 or echo time unknown" in note for note in notes)
 
 
 @dataclass(frozen=True)

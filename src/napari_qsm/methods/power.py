@@ -162,8 +162,12 @@ def _shells(space: Workspace) -> tuple[Callable[[slice], Tensor], Tensor]:
 
     def place(slab: slice) -> Tensor:
         squared = k[0][slab].square() + k[1].square() + k[2].square()
-        return squared.clamp_(min=lowest**2).log2_().div_(2).sub_(math.log2(lowest)).mul_(
-            SHELLS_PER_OCTAVE
+        return (
+            squared.clamp_(min=lowest**2)
+            .log2_()
+            .div_(2)
+            .sub_(math.log2(lowest))
+            .mul_(SHELLS_PER_OCTAVE)
         )
 
     octaves = torch.arange(count, dtype=torch.float64) / SHELLS_PER_OCTAVE

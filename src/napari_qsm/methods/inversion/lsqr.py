@@ -51,13 +51,13 @@ class LSQR(Parameters):
         "itself the first of these there is.",
     )
     tolerance: float = parameter(
-        1e-2,
+        2e-3,
         "Stop when the gradient has fallen to this part of its first value.",
         low=1e-5,
         high=0.5,
         log=True,
     )
-    max_iterations: int = parameter(40, "Stop after this many iterations.", low=1, high=500)
+    max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=500)
 
 
 def damping(

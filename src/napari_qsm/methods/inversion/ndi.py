@@ -127,9 +127,7 @@ def _planned(
     # With alpha the descent ends at gram / (gram + alpha) of the susceptibility.
     normal = level * power.gram + parameters.regularization
     curvature = shells[:, None] * normal
-    coming = responses(
-        curvature, step=2 * parameters.step, accelerated=parameters.accelerated
-    )
+    coming = responses(curvature, step=2 * parameters.step, accelerated=parameters.accelerated)
     passed = (part * (level * power.gram / normal) for part in coming)
     count = best_count(passed, power, limit=MOST_ITERATIONS[parameters.accelerated])
     chosen = space.choose(

@@ -15,7 +15,7 @@ from napari_qsm.physics.gradient import Gradient
 from napari_qsm.solvers.admm import split_of, total_variation
 from napari_qsm.solvers.fourier import QuadraticStep, scale_spectrum
 
-NOISE_SHARE = 1.0
+NOISE_SHARE = 2.0
 """lambda over the noise of the field, in mm. Near the best on the digital head and in vivo."""
 
 PENALTY_RATIO = 100.0
@@ -30,7 +30,7 @@ class RTS(Parameters):
 
     regularization: float | None = regularization_parameter()
     threshold: float = parameter(
-        0.15,
+        0.12,
         "Where the dipole kernel is smaller than this the field is not looked at, and total "
         "variation decides.",
         low=0.01,
