@@ -12,9 +12,8 @@ import napari_qsm  # noqa: F401  # before torch: it sets how threads wait
 
 import torch  # isort: skip
 
-from benchmarks.error import error_table
-from benchmarks.in_vivo import in_vivo_table
 from benchmarks.memory import memory_table, peak_volumes
+from benchmarks.methods import heads, methods_table, slabs
 from benchmarks.preparation import preparation_tables
 from benchmarks.speed import convergence_table, iteration_table
 from benchmarks.throughput import FULL, QUICK, throughput, throughput_table
@@ -26,7 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, for a minute")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--in-vivo", type=Path, help="folder of slabs with COSMOS; only this table")
+    parser.add_argument("--methods", action="store_true", help="only the errors of all methods")
+    parser.add_argument("--in-vivo", type=Path, help="errors on a folder of slabs with COSMOS, too")
+    parser.add_argument("--only", nargs="*", default=(), help="keys of methods, for --methods")
     parser.add_argument("--preparation", action="store_true", help="only the stages before")
     parser.add_argument("--unwrapping", action="store_true", help="only unwrapping, many wraps")
     parser.add_argument("--throughput", help=argparse.SUPPRESS)  # the throughput table's child
@@ -41,14 +42,17 @@ def main() -> None:
     if arguments.throughput:
         print(throughput([int(n) for n in arguments.throughput.split("x")], arguments.unwrap))
         return
-    if arguments.in_vivo:
-        print(in_vivo_table(arguments.in_vivo))
-        return
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {load}\n"
     )
+    if arguments.methods or arguments.in_vivo:
+        voxel_size = 3.0 if arguments.quick else 1.5
+        cases = [*heads(voxel_size), *(slabs(arguments.in_vivo) if arguments.in_vivo else ())]
+        for table in methods_table(iter(cases), tuple(arguments.only)):
+            print(table, end="\n\n", flush=True)
+        return
     if arguments.unwrapping:
         print(unwrapping_table(64 if arguments.quick else 128))
         return
@@ -62,7 +66,6 @@ def main() -> None:
         iteration_table(sizes),
         convergence_table(sizes[:1]),
         memory_table(sizes[0], arguments.threads),
-        error_table(3.0 if arguments.quick else 1.5),
     ):
         print(table, end="\n\n", flush=True)
 
