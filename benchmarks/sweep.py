@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.tables import table
+from benchmarks.tables import markdown
 from napari_qsm.acquisition import Acquisition
 from napari_qsm.evaluation.sweep import Sweep, sweep
 from napari_qsm.evaluation.sweep_range import plan
@@ -35,7 +35,7 @@ def finished(steps: Generator[Any, None, Any]) -> tuple[Any, float]:
 
 
 def objectives(measured: Acquisition, method: Method[Any], made: Sweep) -> list[float]:
-    """What every point minimises over what its own cold solve leaves of it, in percent."""
+    """Compare what every point minimises with what its own cold solve leaves of it, in percent."""
     found = []
     with Yardstick(measured, "auto", torch.device("cpu")) as yardstick:
         finished(yardstick.prepare())
@@ -66,7 +66,7 @@ def main() -> None:
         ["8-point sweep, thorough", f"{min(thorough):.2f} s", f"{min(thorough) / min(cold):.2f}"],
     ]
     shape = "x".join(map(str, measured.grid.shape))
-    print(table([f"TV, {shape}", "time", "over one cold solve"], rows))
+    print(markdown(f"TV, {shape}", ["", "time", "over one cold solve"], rows))
     worse = objectives(measured, method, made)
     print("Objective over a cold solve's, percent:", ", ".join(f"{x:+.1f}" for x in worse))
 

@@ -76,7 +76,7 @@ def test_a_reference_fills_the_columns_of_the_error(sweep, good):
 
 
 def test_iterative_methods_are_swept_about_what_they_choose(sweep, good):
-    result = sweep("--points", "3", "--set", "max_iterations=3", method="tv")
+    result = sweep("--points", "3", "--set", "max_iterations=3", "--thorough", method="tv")
     assert result.exit_code == 0
     rows = table(good / "out" / "sweep.csv")
     values = [float(row["regularization"]) for row in rows]

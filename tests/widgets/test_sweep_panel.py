@@ -201,7 +201,7 @@ def tardy():
         work = torch.zeros(acquisition.grid.shape)
         state.held = weakref.ref(work)
         try:
-            for k in range(parameters.steps if parameters.strength < 0.9 else 1):
+            for k in range(parameters.steps if parameters.strength > 0.02 else 1):
                 threading.Event().wait(0.02)
                 yield Step(k / parameters.steps, f"waiting {k}")
             return Maps(acquisition.grid, {Quantity.CHI: work.numpy() + acquisition.mask})
@@ -226,8 +226,8 @@ def begun(panel, qtbot, tardy, points=3):
 def test_points_appear_while_the_sweep_runs_and_cancel_keeps_them(tardy, panel, qtbot, viewer):
     begun(panel, qtbot, tardy)
     (layer,) = layers_of(viewer)
-    assert len(panel.sweep.points) == 1 and layer.data[2].any() and not layer.data[0].any()
-    assert panel.layer.index == 0 and viewer.dims.current_step[0] == 2
+    assert len(panel.sweep.points) == 1 and layer.data[0].any() and not layer.data[2].any()
+    assert panel.layer.index == 0 and viewer.dims.current_step[0] == 0
     qtbot.mouseClick(panel.run.button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: panel.sweeping is None, timeout=1000)
     assert tardy.closed == 2

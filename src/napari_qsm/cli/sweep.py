@@ -39,6 +39,9 @@ def sweep(
     separate: Annotated[
         bool, typer.Option("--separate", help="A file for each value instead of one 4D file.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Iterate every point as long as if it were alone.")
+    ] = False,
     settings: options.Settings = None,
     unit: Annotated[
         str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
@@ -82,9 +85,10 @@ def sweep(
     say([f"{chosen.label} on {devices.describe(target)}"])
     running = plan(chosen, acquisition, parameters, target, low=low, high=high, points=points)
     values = exhaust(running, chosen.label)
-    made = exhaust(
-        swept(chosen, acquisition, values, parameters, target, reference=truth), chosen.label
+    steps = swept(
+        chosen, acquisition, values, parameters, target, reference=truth, thorough=thorough
     )
+    made = exhaust(steps, chosen.label)
     jobs = list(_jobs(made, output, stem, separate))
     write_together(jobs)
     say(made.table().splitlines())

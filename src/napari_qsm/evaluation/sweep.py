@@ -1,6 +1,8 @@
 """A method over a range of the parameter that trades streaks for blur, and how to choose from it.
 
-The path is solved from strong to weak regularisation, each solution starting from the one before.
+The path is solved from weak to strong regularisation, each solution starting from the one before.
+That way round the iteration takes detail away; the other way it has to find it, and what is left to
+find after a few iterations is missed (measured with TV on the digital head).
 """
 
 from __future__ import annotations
@@ -38,6 +40,12 @@ from napari_qsm.surroundings import bounding_box
 
 T = TypeVar("T")
 Steps = Generator[Step, None, T]
+
+FIRST_SHARE, NEXT_SHARE = 0.4, 0.175
+"""Parts of a method's own limit of iterations that the first value and all others may take, where
+it starts from a given map. With TV, eight values to a range of two decades then take less than two
+cold solves together, and what they minimise comes within 2 % of where a cold solve of their own
+leaves it (tested); 1 % takes a third more time."""
 
 DENSE = 25
 """Values at which the curve of a closed-form method is computed: it needs no map for that."""
@@ -192,7 +200,7 @@ class Solved(Step):
     Parameters
     ----------
     sweep : Sweep
-        All points so far; the last to come are the smallest values.
+        All points so far, the smallest values.
     chi : (n, X, Y, Z) array
         What `Sweep.chi` will be, zeros where there is no point yet.
     """
@@ -222,6 +230,7 @@ def sweep(
     device: torch.device | str = "cpu",
     *,
     reference: NDArray[Any] | None = None,
+    thorough: bool = False,
 ) -> Generator[Step, None, Sweep]:
     """Reconstruct with every one of `values` and measure what comes out.
 
@@ -239,6 +248,8 @@ def sweep(
         Where to work.
     reference : (X, Y, Z) array, optional
         A susceptibility map in ppm that every point is compared with.
+    thorough : bool
+        Give every point as many iterations as a reconstruction of its own; see `NEXT_SHARE`.
 
     Yields
     ------
@@ -258,7 +269,9 @@ def sweep(
             f"The reference has shape {reference.shape}, the field {acquisition.grid.shape}; "
             "bring them to one grid."
         )
-    path = _Path(method, acquisition, parameters or method.parameters(), values, device)
+    path = _Path(
+        method, acquisition, parameters or method.parameters(), values, device, thorough=thorough
+    )
     exact = None
     if method.symbol is not None:
         dense = np.geomspace(path.values[0], path.values[-1], DENSE)
@@ -280,16 +293,17 @@ class _Path:
         parameters: Parameters,
         values: Sequence[float],
         device: torch.device | str,
+        *,
+        thorough: bool,
     ) -> None:
         self.method, self.parameters, self.device = method, parameters, device
         self._acquisition = acquisition
         self.values = tuple(sorted({float(v) for v in values}))
         if not self.values:
             raise InputError("There are no values to sweep; give some.")
-        self._settings = [
-            method.with_settings({**dict(parameters), method.tuning: self._typed(v)})
-            for v in self.values
-        ]
+        self._warm = Quantity.CHI in method.uses
+        self._brief = self._warm and not thorough
+        self._settings = [self._settings_of(index) for index in range(len(self.values))]
         self.points: list[Point] = []
         self.chi = np.zeros((len(self.values), *acquisition.grid.shape), np.float32)
         self._box = bounding_box(acquisition.mask)
@@ -300,63 +314,64 @@ class _Path:
         stated: Any = getattr(self.parameters, "weights", "auto")
         return stated if stated in get_args(Weighting) else "auto"
 
+    def _settings_of(self, index: int) -> Parameters:
+        """Return the parameters of a point, with as many iterations as it may take."""
+        changed: dict[str, Any] = {self.method.tuning: self._typed(self.values[index])}
+        limit = getattr(self.parameters, "max_iterations", None)
+        if self._brief and isinstance(limit, int):
+            share = NEXT_SHARE if index else FIRST_SHARE
+            changed["max_iterations"] = max(1, round(share * limit))
+        made: Parameters = self.method.with_settings({**dict(self.parameters), **changed})
+        return made
+
     def _typed(self, value: float) -> float | int:
         return round(value) if tuned(self.method).whole else value
 
     def solve(self, yardstick: Yardstick, exact: FilterCurve | None) -> Steps[Sweep]:
-        """Solve and measure all points, from the largest value to the smallest."""
+        """Solve and measure all points, from the smallest value to the largest."""
         count = len(self.values)
         name = process.spoken(
             self.method.tuning, self.method.parameters.model_fields[self.method.tuning]
         )
-        for done, index in enumerate(reversed(range(count))):
-            value = self.values[index]
-            head = f"{name} = {value:.3g} ({done + 1} of {count}): "
+        for index, value in enumerate(self.values):
+            head = f"{name} = {value:.3g} ({index + 1} of {count}): "
             began, iterations = time.perf_counter(), 0
             running = self._solution(index)
             try:
                 while True:
                     step = next(running)
                     iterations = int(step.values.get("iteration", iterations))
-                    yield Step((done + 0.9 * step.fraction) / count, head + step.message)
+                    yield Step((index + 0.9 * step.fraction) / count, head + step.message)
             except StopIteration as end:
                 maps: Maps = end.value
             finally:
                 running.close()
             seconds = time.perf_counter() - began
             measuring = yardstick.measure(maps)
-            measures = yield from _renamed(measuring, (done + 0.9) / count, f"{head}measuring")
+            measures = yield from _renamed(measuring, (index + 0.9) / count, f"{head}measuring")
             self.chi[index][self._box] = maps[Quantity.CHI][self._box]
             others = dict(maps.volumes)
             del others[Quantity.CHI]
             point = Point(value, measures, seconds, iterations, others, maps.provenance)
-            self.points.insert(0, point)
+            self.points.append(point)
             made = self._so_far(yardstick, exact)
-            yield Solved((done + 1) / count, f"{head}done", sweep=made, chi=self.chi)
+            yield Solved((index + 1) / count, f"{head}done", sweep=made, chi=self.chi)
         return made
 
     def _so_far(self, yardstick: Yardstick, exact: FilterCurve | None) -> Sweep:
-        points = tuple(self.points)
-        return Sweep(
-            method=self.method,
-            grid=self._acquisition.grid,
-            points=points,
-            chi=self.chi[len(self.values) - len(points) :],
-            noise=yardstick.noise,
-            scale=(yardstick.field_residual, yardstick.field_variation),
-            closed_form=exact,
-        )
+        points, scale = tuple(self.points), (yardstick.field_residual, yardstick.field_variation)
+        chi, grid = self.chi[: len(points)], self._acquisition.grid
+        return Sweep(self.method, grid, points, chi, yardstick.noise, scale, exact)
 
     def _solution(self, index: int) -> Generator[Step, None, Maps]:
         """Solve one point; the first as anybody would, which records how it was made."""
         parameters, acquisition = self._settings[index], self._acquisition
         if not self.points:
             return (yield from self.method(acquisition, parameters, self.device))
-        start = self._start(index)
         notes: tuple[str, ...] = ()
-        if start is not None:
-            acquisition = acquisition.with_volumes({Quantity.CHI: start})
-            notes = ("Solved on a sweep, starting from its neighbours.",)
+        if self._warm:
+            acquisition = acquisition.with_volumes({Quantity.CHI: self.chi[index - 1]})
+            notes = ("Solved on a sweep, from the map at the next smaller value.",)
         target = target_of(self.method, self.device)
         began = time.perf_counter()
         maps = yield from self.method.function(acquisition, parameters, target)
@@ -368,13 +383,6 @@ class _Path:
             notes=(*acquisition.notes, *notes, *maps.provenance.notes),
         )
         return replace(maps, provenance=made)
-
-    def _start(self, index: int) -> FloatArray | None:
-        """Where the solution at `index` starts: the one at the next larger value."""
-        if Quantity.CHI not in self.method.uses:
-            return None
-        neighbour: FloatArray = self.chi[index + 1]
-        return neighbour
 
 
 def _renamed(steps: Generator[Step, None, T], fraction: float, message: str) -> Steps[T]:

@@ -48,11 +48,6 @@ class SweepLayer(QObject):
         return self._layer
 
     @property
-    def _missing(self) -> int:
-        """Places at the beginning of the axis that have no point yet."""
-        return 0 if self._layer is None else len(self._layer.data) - self._sweep_length
-
-    @property
     def _step(self) -> int:
         """Where the slider stands; the parameter's axis comes before the three of space."""
         dims = self._viewer.dims
@@ -61,8 +56,8 @@ class SweepLayer(QObject):
     @property
     def index(self) -> int | None:
         """Place in the sweep of the point on show."""
-        place = self._step - self._missing
-        return place if self._layer is not None and 0 <= place < self._sweep_length else None
+        there = self._layer is not None and 0 <= self._step < self._sweep_length
+        return self._step if there else None
 
     def show(self, data: LayerData, sweep: Sweep) -> None:
         """Show the points so far, in a new layer or in the one that is there.
@@ -83,23 +78,23 @@ class SweepLayer(QObject):
         else:
             self._layer.refresh(thumbnail=False, highlight=False, extent=False)
         if self._step == self._led or self._led < 0:
-            self.go_to(0)
+            self.go_to(self._sweep_length - 1)
         self.moved.emit(self.index)
 
     def go_to(self, index: int) -> None:
         """Move the slider to a point."""
         dims = self._viewer.dims
         if self._layer is not None and dims.ndim >= 4:
-            self._led = index + self._missing
-            dims.set_point(dims.ndim - 4, self._led)
+            self._led = index
+            dims.set_point(dims.ndim - 4, index)
 
     def cut(self, sweep: Sweep) -> None:
         """Leave out the places that a stopped sweep never came to."""
         if self._layer is None or self._made_of is None:
             return
-        index = self.index
+        index = min(self._step, len(sweep.points) - 1)
         self._layer.data = cut(self._made_of, sweep)[0]
-        self.go_to(index or 0)
+        self.go_to(index)
         self.moved.emit(self.index)
 
     def _stepped(self, event: Any = None) -> None:

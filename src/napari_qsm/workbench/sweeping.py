@@ -24,9 +24,6 @@ from napari_qsm.workbench.layers import LayerData, layer_data, map_layers
 from napari_qsm.workbench.placement import place, to_display
 from napari_qsm.workbench.session import Inputs, Result
 
-AHEAD = 3.0
-"""How far the contrast slider reaches beyond the first map's range: what comes is rougher."""
-
 
 @dataclass(frozen=True)
 class Range:
@@ -145,17 +142,15 @@ def sweep_layer(sweep: Sweep, chi: FloatArray, title: str) -> LayerData:
     Parameters
     ----------
     sweep : Sweep
-        With one point at least, which decides how far the contrast slider goes.
+        With one point at least, the roughest, which decides how far the contrast slider goes.
     chi : (n, X, Y, Z) array
         The maps; the layer's data is a view of them.
     title : str
         Name of the layer.
     """
-    first = Volume(sweep.chi[-1], sweep.grid, "ppm", source=f"{sweep.method.key} sweep")
+    first = Volume(sweep.chi[0], sweep.grid, "ppm", source=f"{sweep.method.key} sweep")
     facts = {"method": sweep.method.key, "sweep": sweep.method.tuning}
     _, keywords, kind = layer_data(first, Quantity.CHI, title, facts)
-    known = keywords["metadata"]["qsm"]
-    known["display_range"] = tuple(AHEAD * end for end in known["display_range"])
     keywords |= place(sweep.grid, echoes=True)
     keywords["axis_labels"] = (symbol(sweep.method), *keywords["axis_labels"][1:])
     return to_display(np.moveaxis(chi, 0, -1), sweep.grid), keywords, kind
@@ -172,7 +167,7 @@ def kept(sweep: Sweep, index: int, number: int) -> tuple[Result, list[LayerData]
 def cut(layer: LayerData, sweep: Sweep) -> LayerData:
     """Return the layer of a sweep that was stopped, without the places it never came to."""
     data, keywords, kind = layer
-    return data[len(data) - len(sweep.points) :], keywords, kind
+    return data[: len(sweep.points)], keywords, kind
 
 
 def settings_of(sweep: Sweep, index: int) -> dict[str, Any]:
