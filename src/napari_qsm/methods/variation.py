@@ -20,7 +20,8 @@ from napari_qsm.solvers.admm import Prior, ShrinkageSplit, admm, split_of
 from napari_qsm.solvers.data_terms import DataTerm
 from napari_qsm.solvers.fourier import GradientNormal, Normal, SplitStep
 from napari_qsm.solvers.generalised_variation import GeneralisedNormal, GeneralisedSplit
-from napari_qsm.solvers.iteration import Iterates
+from napari_qsm.solvers.iteration import Iterate, Iterates, pausing
+from napari_qsm.solvers.restricted import filtered
 
 PENALTY_RATIO = 200.0
 """Penalty of the gradient's split over lambda, in mm. It changes the speed, not the answer; on the
@@ -143,43 +144,48 @@ class Variation:
         self._threshold = 1 / (PENALTY_RATIO * firmness)
         self._order_ratio = order_ratio
         self._space, self._gradient = space, Gradient(space.voxel_size)
-        self._estimate = space.place(acquisition[Quantity.CHI]) if given else None
+        self._given = space.place(acquisition[Quantity.CHI]) if given else None
         if given:
             space.notes.append("Started from the given susceptibility.")
-        self._prior, self._volumes = self._begin()
+        self._prior: Prior | None = None
 
-    def _begin(self) -> tuple[Prior, Tensor]:
-        """Return the prior's split and the unknowns it starts with."""
-        shape, device = self._space.shape, self._space.device
-        count = 1 if self._order_ratio is None else 4
-        volumes = torch.zeros((count, *shape), device=device)
-        split = torch.zeros((3 if count == 1 else 9, *shape), device=device)
-        if self._estimate is not None:
-            volumes[0] = self._estimate
+    def _unknowns(self) -> Tensor:
+        """Return what the iteration starts with: the susceptibility, and slopes of zero for TGV."""
+        shape = self._space.shape if self._order_ratio is None else (4, *self._space.shape)
+        volumes = torch.zeros(shape, device=self._space.device)
+        if self._given is not None:
+            (volumes if self._order_ratio is None else volumes[0]).copy_(self._given)
+        return volumes
+
+    def _split(self) -> Prior:
+        """Return the prior's split, as it is optimal with the given susceptibility."""
+        count = 3 if self._order_ratio is None else 9
+        split = torch.zeros((count, *self._space.shape), device=self._space.device)
+        if self._given is not None:
             split[:3] = split_of(
-                self._gradient, volumes[0], threshold=self._threshold, steepness=STEEPNESS
+                self._gradient, self._given, threshold=self._threshold, steepness=STEEPNESS
             )
         if self._order_ratio is None:
-            total = ShrinkageSplit(self._gradient, threshold=self._threshold, split=split)
-            return total, volumes[0]
-        generalised = GeneralisedSplit(
+            return ShrinkageSplit(self._gradient, threshold=self._threshold, split=split)
+        return GeneralisedSplit(
             self._gradient,
             threshold=self._threshold,
             order_ratio=self._order_ratio,
             penalty_ratio=BEND_PENALTY,
             split=split,
         )
-        return generalised, volumes
 
-    def _normal(self, prior_symbol: Tensor) -> Normal:
-        symbol = self._space.dipole.spectrum
+    def _normal(self) -> Normal:
+        space = self._space
+        symbol = space.dipole.spectrum
+        prior_symbol = self._gradient.spectrum(space.shape, device=space.device)
         if self._order_ratio is None:
             return GradientNormal(symbol, prior_symbol, ratio=self._ratio)
         return GeneralisedNormal(
             symbol,
             prior_symbol,
-            voxel_size=self._space.voxel_size,
-            shape=torch.Size(self._space.shape),
+            voxel_size=space.voxel_size,
+            shape=torch.Size(space.shape),
             ratio=self._ratio,
             penalty_ratio=BEND_PENALTY,
         )
@@ -187,17 +193,25 @@ class Variation:
     def iterates(self, term: DataTerm, estimate: Tensor | None = None) -> Iterates:
         """Minimise a data term, made for `data_penalty`, and lambda times the variation.
 
-        With the `estimate` an earlier call arrived at, for another data term, the split goes on
-        from where it is then.
+        With the `estimate` an earlier call arrived at, for another data term, total variation's
+        split goes on from where it is then.
         """
-        space = self._space
-        step = SplitStep(
-            term,
-            space.dipole.spectrum,
-            self._normal(self._gradient.spectrum(space.shape, device=space.device)),
-            shape=torch.Size(space.shape),
-            estimate=self._estimate if estimate is None else estimate,
-        )
-        volumes = self._volumes if estimate is None else estimate
-        self._estimate = None
-        return admm(self._prior, step, volumes, region=space.region())
+        symbol, start = self._space.dipole.spectrum, estimate
+        if start is None:
+            start, estimate = self._given, self._unknowns()
+        assert estimate is not None
+        pause = Iterate(0, estimate if estimate.ndim == 3 else estimate[0], complete=False)
+        yield pause
+        if self._prior is None:
+            self._prior = self._split()
+            yield pause
+        normal = self._normal()
+        yield pause
+        predicted = None
+        if start is not None:
+            predicted = yield from pausing(filtered(start, symbol), pause)
+        shape = torch.Size(self._space.shape)
+        step = SplitStep(term, symbol, normal, shape=shape, predicted=predicted)
+        self._given = None
+        del term, start, predicted, normal, pause
+        yield from admm(self._prior, step, estimate, region=self._space.region())

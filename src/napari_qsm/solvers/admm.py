@@ -26,6 +26,12 @@ def slabs(volume: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + thickness, planes))
 
 
+def slab_buffers(volume: Tensor, count: int) -> Tensor:
+    """Return memory for `count` slabs of a volume; asking for it anew costs as much as the work."""
+    first = next(slabs(volume))
+    return volume.new_empty((count, first.stop, *volume.shape[-2:]))
+
+
 class Differences(Protocol):
     """A finite-difference operator that can work on a slab of planes at a time."""
 
@@ -43,14 +49,16 @@ class Prior(Protocol):
         """Shrink for `estimate`; write what the quadratic step is pulled with to `out`."""
 
 
-def shrink(differences: Tensor, split: Tensor, threshold: float, relaxation: float) -> Tensor:
+def shrink(
+    differences: Tensor, split: Tensor, threshold: float, relaxation: float, scratch: Tensor
+) -> Tensor:
     """Update ``v = z + u`` of one split for new `differences` and return ``z - u`` in their place.
 
     With ``z = v - clip(v, t)`` and ``u = clip(v, t)``, by Moreau's identity, z and u need not be
     stored. The relaxed update ``v <- v + a (K x - z)`` is the plain one, ``v <- K x + u``, for
     a = 1 (Eckstein & Bertsekas 1992, doi:10.1007/BF01581204).
     """
-    dual = torch.clamp(split, -threshold, threshold)
+    dual = torch.clamp(split, -threshold, threshold, out=scratch)
     split.lerp_(differences.add_(dual), relaxation)
     torch.clamp(split, -threshold, threshold, out=dual)
     return torch.sub(split, dual, alpha=2, out=differences)
@@ -82,16 +90,17 @@ class ShrinkageSplit:
         self._gradient = gradient
         self._threshold, self._relaxation = threshold, relaxation
         self._split = split
+        self._buffers = slab_buffers(split, 2)
 
     def update(self, estimate: Tensor, out: Tensor) -> Pieces:
         """Update v for `estimate` and write ``G.H (z - u)`` to `out`, slab by slab."""
         out.zero_()
         for slab in slabs(estimate):
-            scratch = torch.empty_like(estimate[slab])
+            scratch, other = self._buffers[:, : slab.stop - slab.start]
             for axis, split in zip(AXES, self._split, strict=True):
                 self._gradient.difference(estimate, axis, slab, scratch)
-                pull = shrink(scratch, split[slab], self._threshold, self._relaxation)
-                self._gradient.add_adjoint(pull, axis, slab, out)
+                shrink(scratch, split[slab], self._threshold, self._relaxation, other)
+                self._gradient.add_adjoint(scratch, axis, slab, out)
             yield
         return out
 

@@ -112,10 +112,12 @@ class SplitStep:
         A.
     normal : Normal
         Made for A and mu.
-    estimate : Tensor, optional
-        The susceptibility (X, Y, Z) the iteration starts from, with the dual that is optimal with
-        it. If not given it starts from zero, and so does the dual: the optimal one would pull at
-        once with all of the data over mu.
+    shape : torch.Size
+        Of a volume (X, Y, Z).
+    predicted : Tensor, optional
+        ``A x`` of the x the iteration starts from (X, Y, Z), with the dual that is optimal with
+        it; overwritten. If not given it starts from zero, and so does the dual: the optimal one
+        would pull at once with all of the data over mu.
     relaxation : float
         a.
     """
@@ -127,18 +129,16 @@ class SplitStep:
         normal: Normal,
         *,
         shape: torch.Size,
-        estimate: Tensor | None = None,
+        predicted: Tensor | None = None,
         relaxation: float = RELAXATION,
     ) -> None:
         self._term, self._symbol, self._normal = term, symbol, normal
         self._relaxation = relaxation
-        if estimate is None:
+        if predicted is None:
             self._predicted = torch.zeros(shape, dtype=symbol.dtype, device=symbol.device)
             self._dual = torch.zeros_like(self._predicted)
         else:
-            transform = scale_spectrum(torch.fft.rfftn(estimate), symbol)
-            self._predicted = torch.fft.irfftn(transform, s=shape)
-            self._dual = term.optimal(self._predicted)
+            self._predicted, self._dual = predicted, term.optimal(predicted)
         self._copy = self._predicted.clone()
 
     def _renew(self) -> Pieces:
@@ -178,7 +178,7 @@ class WeightedQuadraticStep(SplitStep):
     penalty, data_penalty : float
         rho and mu.
     estimate : Tensor, optional
-        See `SplitStep`.
+        The x the iteration starts from; zero if not given.
     """
 
     def __init__(
@@ -192,12 +192,16 @@ class WeightedQuadraticStep(SplitStep):
         data_penalty: float,
         estimate: Tensor | None = None,
     ) -> None:
+        predicted = None
+        if estimate is not None:
+            transform = scale_spectrum(torch.fft.rfftn(estimate), symbol)
+            predicted = torch.fft.irfftn(transform, s=estimate.shape)
         super().__init__(
             LeastSquares(data, weights, penalty=data_penalty),
             symbol,
             GradientNormal(symbol, prior_symbol, ratio=penalty / data_penalty),
             shape=data.shape,
-            estimate=estimate,
+            predicted=predicted,
         )
 
 

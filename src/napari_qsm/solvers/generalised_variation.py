@@ -16,7 +16,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from napari_qsm.solvers.admm import AXES, RELAXATION, Differences, shrink, slabs
+from napari_qsm.solvers.admm import AXES, RELAXATION, Differences, shrink, slab_buffers, slabs
 from napari_qsm.solvers.fourier import scale_spectrum, to_volume
 from napari_qsm.solvers.iteration import Pieces
 
@@ -57,6 +57,7 @@ class GeneralisedSplit:
         self._thresholds = threshold, threshold * order_ratio / penalty_ratio
         self._penalty_ratio, self._relaxation = penalty_ratio, relaxation
         self._slopes, self._bends = split[:3], split[3:]
+        self._buffers = slab_buffers(split, 3)
 
     def update(self, estimate: Tensor, out: Tensor) -> Pieces:
         """Update both splits; write ``G.H a`` and ``k E.H b - a`` to `out`.
@@ -65,20 +66,20 @@ class GeneralisedSplit:
         """
         out.zero_()
         for slab in slabs(estimate):
-            scratch, other = torch.empty_like(estimate[0, slab]), torch.empty_like(out[0, slab])
-            self._shrink_slopes(estimate, out, slab, scratch)
+            buffers = self._buffers[:, : slab.stop - slab.start]
+            self._shrink_slopes(estimate, out, slab, buffers)
             yield
-            for (i, j), split in zip(PAIRS, self._bends, strict=True):
-                self._shrink_bend(estimate, out, slab, (i, j), split[slab], scratch, other)
-                if j == 2:
-                    yield
+            for pair, split in zip(PAIRS, self._bends, strict=True):
+                self._shrink_bend(estimate, out, slab, pair, split[slab], buffers)
+                yield
         return out
 
-    def _shrink_slopes(self, estimate: Tensor, out: Tensor, slab: slice, scratch: Tensor) -> None:
+    def _shrink_slopes(self, estimate: Tensor, out: Tensor, slab: slice, buffers: Tensor) -> None:
         x, pull = estimate[0], out[0]
+        scratch, other, _ = buffers
         for n, (axis, split) in enumerate(zip(AXES, self._slopes, strict=True), 1):
             self._gradient.difference(x, axis, slab, scratch).sub_(estimate[n, slab])
-            shrink(scratch, split[slab], self._thresholds[0], self._relaxation)
+            shrink(scratch, split[slab], self._thresholds[0], self._relaxation, other)
             self._gradient.add_adjoint(scratch, axis, slab, pull)
             out[n, slab].sub_(scratch)
 
@@ -89,15 +90,15 @@ class GeneralisedSplit:
         slab: slice,
         pair: tuple[int, int],
         split: Tensor,
-        scratch: Tensor,
-        other: Tensor,
+        buffers: Tensor,
     ) -> None:
         (i, j), w, pull = pair, estimate[1:], out[1:]
+        scratch, other, dual = buffers
         self._gradient.difference(w[j], AXES[i], slab, scratch)
         if i != j:
             self._gradient.difference(w[i], AXES[j], slab, other)
             scratch.add_(other).div_(2)
-        shrink(scratch, split, self._thresholds[1], self._relaxation)
+        shrink(scratch, split, self._thresholds[1], self._relaxation, dual)
         scratch.mul_(self._penalty_ratio)
         self._gradient.add_adjoint(scratch, AXES[i], slab, pull[j])
         if i != j:
