@@ -20,7 +20,6 @@ from napari_qsm.solvers.iteration import (
     Iterates,
     Pieces,
     pausing,
-    ratio_of_norms,
 )
 
 SHARP = 1e-5
@@ -106,8 +105,6 @@ def gauss_newton(
     symbol: Tensor,
     inverse: Tensor,
     estimate: Tensor,
-    *,
-    region: Tensor | None = None,
 ) -> Iterates:
     """Minimise ``misfit(A x - f) + sum penalties(x)`` for as long as somebody asks.
 
@@ -132,13 +129,14 @@ def gauss_newton(
         is to stay as it is.
     estimate : Tensor
         Start (X, Y, Z); overwritten.
-    region : Tensor, optional
-        True where changes count; everywhere if not given.
 
     Yields
     ------
     Iterate
-        Once per iteration and at every pause inside one.
+        Once per iteration and at every pause inside one. Its `change` is that of the last step in
+        the norm of H, relative to the penalties' part of the estimate's: what hardly matters to the
+        objective, such as the weakly determined frequencies near the zeros of A, may go on drifting
+        for long after the rest has settled.
 
     Raises
     ------
@@ -171,12 +169,12 @@ def gauss_newton(
         for penalty in penalties:
             curvatures += yield from pausing(penalty.curvatures(directions), pause)
         shares = _lowest(curvatures, slopes)
+        change = _ratio(shares @ curvatures @ shares, _dot(pull, estimate))
         for along, moved in ((directions, estimate), (images, misfit.residual)):
-            along[:] = [_combined(along, shares)]
+            along[:] = [_combined(along, shares.tolist())]
             moved.add_(along[0])
             yield pause
         iteration += 1
-        change = _change(directions[0], estimate, region)
         yield Iterate(iteration, estimate, change)
 
 
@@ -200,7 +198,7 @@ def _descent(slope: Tensor, pull: Tensor, symbol: Tensor, inverse: Tensor) -> Pi
     return scale_spectrum(transform, inverse)
 
 
-def _lowest(curvatures: Tensor, slopes: Sequence[float]) -> list[float]:
+def _lowest(curvatures: Tensor, slopes: Sequence[float]) -> Tensor:
     """Return by how much of each direction a parabola is lowest; 0 of one that leads nowhere."""
     if not bool(torch.isfinite(curvatures).all()):
         raise DivergenceError(
@@ -211,8 +209,8 @@ def _lowest(curvatures: Tensor, slopes: Sequence[float]) -> list[float]:
     inverse = torch.where(known, sizes, 1).reciprocal() * known
     normal = curvatures * inverse[:, None] * inverse
     right = torch.tensor(slopes, dtype=curvatures.dtype) * inverse
-    shares = torch.linalg.pinv(normal, rtol=SHARP, hermitian=True) @ right * inverse
-    return [-float(share) for share in shares]
+    shares: Tensor = torch.linalg.pinv(normal, rtol=SHARP, hermitian=True) @ right
+    return shares.mul_(inverse).neg_()
 
 
 def _combined(along: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
@@ -223,8 +221,10 @@ def _combined(along: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     return total
 
 
-def _change(step: Tensor, estimate: Tensor, region: Tensor | None) -> float:
-    return ratio_of_norms(step if region is None else step * region, estimate)
+def _ratio(step: Tensor, whole: float) -> float:
+    """Return the root of one energy over that of another, at most 1: the first step is from 0."""
+    square = max(float(step), 0.0)
+    return math.sqrt(square / max(square, whole)) if square else 0.0
 
 
 def _dot(one: Tensor, other: Tensor) -> float:

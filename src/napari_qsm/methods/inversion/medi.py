@@ -96,10 +96,11 @@ class MEDI(Parameters):
         unit="ppm/mm",
     )
     tolerance: float = parameter(
-        3e-3,
-        "Stop when the change in the mask falls below this part of the map.",
+        2e-2,
+        "Stop when the change falls below this part of the map, both measured by what they change "
+        "in what is minimised: its square is what an iteration still gains.",
         low=1e-6,
-        high=1e-1,
+        high=0.5,
         log=True,
     )
     max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=1000)
@@ -156,8 +157,10 @@ def medi(acquisition: Acquisition, parameters: MEDI, device: torch.device) -> Re
         If there is no R2* or no fluid for MEDI+0, or the ball does not fit the mask.
     """
     fluid = ventricles(acquisition, acquisition.mask) if parameters.csf else None
-    padding = _padding(acquisition, parameters.smv_radius)
-    with Workspace(acquisition, device, "MEDI", padding=padding) as space:
+    room = (
+        {"padding": _padding(acquisition, parameters.smv_radius)} if parameters.smv_radius else {}
+    )
+    with Workspace(acquisition, device, "MEDI", **room) as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
         strength = chosen_regularization(
@@ -184,9 +187,7 @@ def medi(acquisition: Acquisition, parameters: MEDI, device: torch.device) -> Re
         yield space.step(0.0, "starting")
         estimate = _start(acquisition, space)
         misfit = Misfit(_residual(data, estimate), data.weights, scale=scale)
-        iterates = gauss_newton(
-            misfit, penalties, data.symbol, inverse, estimate, region=space.region()
-        )
+        iterates = gauss_newton(misfit, penalties, data.symbol, inverse, estimate)
         if parameters.merit:
             iterates = _merit(iterates, misfit, space)
         del data, misfit, penalties, inverse, estimate
@@ -224,15 +225,13 @@ def _selection(
 
 
 def _padding(acquisition: Acquisition, radius: float) -> float:
-    """Return how much room the ball of a spherical mean needs, at least the usual.
+    """Return the padding that leaves room for the balls of a spherical mean.
 
     Raises
     ------
     InputError
         If the ball is smaller than a voxel.
     """
-    if not radius:
-        return PADDING
     sizes = acquisition.grid.voxel_size
     if radius < max(sizes):
         raise InputError(
@@ -241,7 +240,7 @@ def _padding(acquisition: Acquisition, radius: float) -> float:
         )
     lengths = [s.stop - s.start for s in bounding_box(acquisition.mask)]
     room = zip(lengths, reach(radius, sizes), strict=True)
-    return max([PADDING, *((n + 2 * r + 1) / n for n, r in room)])
+    return float(max([PADDING, *((n + 2 * r + 1) / n for n, r in room)]))
 
 
 def _without_mean(data: Data, space: Workspace, radius: float) -> Generator[Step, None, None]:
