@@ -290,6 +290,16 @@ def test_views_share_the_array_and_follow_data_and_window(opened, qtbot):
     assert all(plane.layer is None for plane in window.planes)
 
 
+def test_fitting_shows_all_of_every_plane_however_often(opened):
+    _, window, _ = opened("PSR")
+    for _ in range(3):
+        window.panel.fit.click()
+        for plane in window.planes[:3]:
+            corners = [plane.on_canvas(end) for end in plane.layer.extent.world]
+            assert all(0 <= x <= plane.marks.width() for x, _ in corners)
+            assert all(0 <= y <= plane.marks.height() for _, y in corners)
+
+
 def test_planes_keep_one_scale(opened):
     _, window, _ = opened()
     window.planes[1].model.scene.camera.zoom = 3.5

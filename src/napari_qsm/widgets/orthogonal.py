@@ -136,11 +136,12 @@ class OrthogonalWindow(QWidget):
 
     def fit(self) -> None:
         """Show everything; the three planes at one scale, so that they can be compared."""
+        scales = []
         for plane in self.planes:
             plane.model.fit_to_view()
-        scale = min((p.model.scene.camera.zoom for p in self.planes[:3]), default=1.0)
+            scales.append(plane.model.scene.camera.zoom)  # before the link gives it to the others
         for plane in self.planes[:3]:
-            plane.model.scene.camera.zoom = scale
+            plane.model.scene.camera.zoom = min(scales[:3])
 
     def _zoomed(self, event: Any) -> None:
         for plane in self.planes[:3]:

@@ -18,6 +18,7 @@ from superqt import QDoubleRangeSlider
 
 from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import compare_texts as texts
+from napari_qsm.workbench.comparison import COMPARED
 from napari_qsm.workbench.layers import quantity_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class SharedWindow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[Layer] = []
+        self._by_hand = False
         self._kinds: dict[Layer, Quantity | None] = {}
         self._led: Layer | None = None
         self.kind = QComboBox()
@@ -84,6 +86,7 @@ class SharedWindow(QWidget):
 
     def _connect(self) -> None:
         self.kind.currentIndexChanged.connect(self._show)
+        self.kind.activated.connect(self._take_over)
         self.unit.currentTextChanged.connect(self._change_unit)
         self.low.valueChanged.connect(self._boxes_changed)
         self.high.valueChanged.connect(self._boxes_changed)
@@ -104,10 +107,10 @@ class SharedWindow(QWidget):
         if set(self.layers) - set(known):  # newcomers take the window that is in use
             self._led = next((layer for layer in known if layer in self.layers), None)
             self._later.start()
-        before = self.kind.currentData()
+        before = self.kind.currentData() if self._by_hand else None
         with QSignalBlocker(self.kind):
             self.kind.clear()
-            for kind in dict.fromkeys(kinds.values()):
+            for kind in sorted(set(kinds.values()), key=COMPARED.index):
                 self.kind.addItem(f"{kind.symbol}  {kind.label}", kind.key)
             self.kind.setCurrentIndex(max(0, self.kind.findData(before)))
         self.setEnabled(bool(kinds))
@@ -126,6 +129,10 @@ class SharedWindow(QWidget):
 
     def _kin(self, kind: Quantity | None) -> list[Layer]:
         return [layer for layer in self.layers if quantity_of(layer) is kind]
+
+    def _take_over(self, _: int) -> None:
+        """From here on the kind stays what the user chose."""
+        self._by_hand = True
 
     def _heard(self, event: object) -> None:
         self._led = event.source
