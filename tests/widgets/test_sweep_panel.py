@@ -101,6 +101,16 @@ def test_clicking_a_point_selects_its_value_everywhere(panel, qtbot, viewer, doc
         assert f"{value:.3g}" in panel.curves.figures.text()
 
 
+def test_a_point_below_a_mark_stays_clickable(panel, qtbot):
+    swept(panel, qtbot)
+    plot, curve = panel.curves.plot, panel.sweep.curve
+    at = float(panel.sweep.values[1])
+    place = [1000 * float(v[0]) for v in curve.at([at])]
+    plot._draw_mark("corner", *place)
+    click(plot, plot.position(1))
+    qtbot.waitUntil(lambda: panel.layer.index == 1, timeout=3000)
+
+
 def test_the_form_goes_back_to_the_method_of_the_sweep(panel, qtbot, dock):
     swept(panel, qtbot)
     dock.workbench.choose_method("tv")

@@ -25,8 +25,8 @@ SHORTEST_PERIOD = 1.4
 """Undulations of a curve shorter than this, in ln(lambda), are taken for errors of the solver and
 halved or more by the splines; the corners of L-curves are about a decade wide, ln(10) = 2.3."""
 
-LEAST_BEND = 0.02
-"""Curvature up to which a curve counts as straight."""
+LEAST_BEND = 0.1
+"""Curvature up to which a curve counts as straight: errors of 1 % bend one as much."""
 
 FINE = 400
 """Places at which a curve is looked at between its ends."""

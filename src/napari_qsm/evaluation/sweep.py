@@ -41,7 +41,7 @@ from napari_qsm.surroundings import bounding_box
 T = TypeVar("T")
 Steps = Generator[Step, None, T]
 
-FIRST_SHARE, NEXT_SHARE = 0.4, 0.175
+FIRST_SHARE, NEXT_SHARE = 0.4, 0.15
 """Parts of a method's own limit of iterations that the first value and all others may take, where
 it starts from a given map. With TV, eight values to a range of two decades then take less than two
 cold solves together, and what they minimise comes within 2 % of where a cold solve of their own

@@ -112,6 +112,14 @@ class ReadableLog(pg.AxisItem):
         return [f"{10**v:.3g}" for v in values]
 
 
+class Ornament(pg.ScatterPlotItem):
+    """Something drawn over points that leaves them clickable."""
+
+    def mouseClickEvent(self, event: Any) -> None:
+        """Let the click through to what lies below."""
+        event.ignore()
+
+
 class CurvePlot(pg.PlotWidget):
     """Curves on a dark ground, drawn smooth.
 
@@ -140,9 +148,7 @@ class CurvePlot(pg.PlotWidget):
             axis.setTextPen(self._ink)
         self._drawing = Drawing()
         self._points: list[pg.ScatterPlotItem] = []
-        self._ring = pg.ScatterPlotItem(
-            size=17, pen=pg.mkPen(self._ink, width=2), brush=None, pxMode=True
-        )
+        self._ring = Ornament(size=17, pen=pg.mkPen(self._ink, width=2), brush=None, pxMode=True)
         self._ring.setZValue(20)
 
     def draw(self, drawing: Drawing) -> None:
@@ -196,14 +202,13 @@ class CurvePlot(pg.PlotWidget):
         return points
 
     def _draw_mark(self, key: str, x: float, y: float) -> None:
-        mark = pg.ScatterPlotItem(
+        mark = Ornament(
             size=16,
             symbol=SYMBOLS[key],
             brush=pg.mkBrush(colour_of(key)),
             pen=pg.mkPen(self._ink, width=1),
         )
         mark.setZValue(15)
-        mark.setAcceptedMouseButtons(Qt.MouseButton.NoButton)  # a point below it stays clickable
         mark.setData(*self._placed([x], [y]))
         self.getPlotItem().addItem(mark)
 

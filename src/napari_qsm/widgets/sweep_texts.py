@@ -33,5 +33,5 @@ GRADIENT = "roughness |∇χ|₂"
 U = "1/residual + 1/roughness (relative)"
 NRMSE = "NRMSE"
 AMPLITUDE = "mean |χ̂| (relative to the shell)"
-REGIONS = ("|D| < 0.08", "|D| 0.1–0.2", "|D| 0.22–0.32")
+REGIONS = ("|D| ≤ 0.08", "|D| 0.1–0.2", "|D| 0.22–0.32")
 NO_MARK = "No value stands out in this range."
