@@ -87,7 +87,7 @@ def test_a_warm_start_saves_iterations(head):
     near, _ = reconstruct(head.acquisition, regularization=1.2e-4)
     given = head.acquisition.with_volumes({Quantity.CHI: near[Quantity.CHI]})
     settings = {"regularization": 1e-4, "tolerance": 1e-6}
-    goal, _ = reconstruct(head.acquisition, **settings, max_iterations=150)
+    goal, _ = reconstruct(head.acquisition, **settings, max_iterations=80)
     warm, _ = reconstruct(given, **settings, first_iterations=5, max_iterations=10)
     cold, _ = reconstruct(head.acquisition, **settings, max_iterations=30)
 
