@@ -38,8 +38,8 @@ RATIOS = (1e-5, 10.0)
 CAUTION = 0.3
 """Which share of the power on the cone counts as error of the field.
 
-The rim of the mask, where fields are least certain and maps are hardly looked at, holds much of it.
-Between 0.2 and 0.5 all of the digital heads and the two measured slabs are within 3 % of their best."""
+The rim of the mask, where fields are least certain and maps are hardly looked at, holds much of
+it. Between 0.2 and 0.5 the digital heads and the two measured slabs are near their best."""
 
 UNKNOWN = 1e-2
 """N / S where a field has no power to read it off."""

@@ -79,7 +79,7 @@ class ILSQR(Parameters):
     )
     tolerance: float = parameter(
         5e-3,
-        "Stop the first least squares when the gradient has fallen to this part of its first value.",
+        "Stop the first least squares when its gradient has fallen to this part of the first.",
         low=1e-5,
         high=0.5,
         log=True,
@@ -96,14 +96,16 @@ def falling(values: Tensor, region: Tensor, percentiles: tuple[float, float]) ->
     weight to the strongest negative ones.
     """
     size = values.abs()
-    low, high = np.percentile(size[region].cpu().numpy(), percentiles)
+    inside = size[region].cpu().numpy()
+    low, high = np.percentile(inside, percentiles) if inside.size else (0.0, 0.0)
     if not high > low:
         return (size <= low).to(values)
-    return size.sub_(float(low)).div_(float(low - high)).add_(1).clamp_(0, 1)
+    weights: Tensor = size.sub_(float(low)).div_(float(low - high)).add_(1).clamp_(0, 1)
+    return weights
 
 
 def fast_estimate(space: Workspace, field: Tensor, region: Tensor) -> Pieces:
-    """An estimate with hardly any streaks, whose edges are where susceptibility has edges.
+    """Make an estimate with few streaks, whose edges are where susceptibility has edges.
 
     The field's spectrum with the sign of the kernel; near the cone, where that says little, its
     mean over a ball. Scaled to the truncated division.
@@ -196,8 +198,9 @@ def without_streaks(
     """Subtract what in the cone makes gradients where `edges` has none."""
     region = space.region()
     slopes = Gradient(space.voxel_size)(edges)
-    for slope in slopes:
-        slope.copy_(falling(slope, region, EDGE_PERCENTILES).mul_(region).square_())
+    for axis, slope in enumerate(slopes):
+        both = region & region.roll(-1, axis)
+        slope.copy_(falling(slope, both, EDGE_PERCENTILES).mul_(both).square_())
         yield space.step(0.0, "finding edges", lambda: estimate)
     problem = Streaks(space, slopes, cone)
     right = yield from stepping(problem.right(estimate), space)

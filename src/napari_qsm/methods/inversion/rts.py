@@ -76,7 +76,7 @@ def rts(acquisition: Acquisition, parameters: RTS, device: torch.device) -> Reco
         band = (space.dipole.spectrum.abs() > parameters.threshold).float()
         yield space.step(0.0, "dividing")
         first = divided(space, band, parameters.threshold)
-        yield space.step(0.0, "dividing", lambda: first)
+        yield space.step(0.0, "preparing")
         gradient = Gradient(space.voxel_size)
         prior = gradient.spectrum(space.shape, device=device)
         step = QuadraticStep(first, band, prior, penalty=PENALTY_RATIO * chosen)

@@ -105,7 +105,7 @@ class _Levels:
 
 
 def strong_part(estimate: Tensor, region: Tensor, threshold: float) -> Tensor:
-    """What departs from the mean in a region by more than a threshold, zero elsewhere."""
+    """Return what departs from the mean in a region by more than a threshold, zero elsewhere."""
     departure = estimate - (estimate * region).sum() / region.sum()
     return departure.mul_(region).masked_fill_(departure.abs() <= threshold, 0)
 
@@ -120,7 +120,7 @@ def strong_part(estimate: Tensor, region: Tensor, threshold: float) -> Tensor:
     tuning="regularization",
 )
 def star(acquisition: Acquisition, parameters: STAR, device: torch.device) -> Reconstruction:
-    """Minimise ``1/2 |W (D chi - f)|^2 + lambda |G chi|_1`` twice: for strong sources, for the rest.
+    """Minimise ``1/2 |W (D chi - f)|^2 + lambda |G chi|_1`` in two levels.
 
     With lambda times the strength only strong sources survive, and without streaks. What departs
     from the mean by more than the threshold there is kept, its field subtracted, and what is left
