@@ -60,7 +60,7 @@ class ReadoutWidget(QWidget):
             self.place.setText("The cursor has no depth in 3D; switch to 2D to read values.")
             self.table.setRowCount(0)
             return
-        if len(event.position) == 3:
+        if len(event.position) >= 3:  # echoes and sweeps have an axis in front
             self.show_readout(read_at(viewer.layers, event.position))
 
     def show_readout(self, readout: Readout | None) -> None:
