@@ -20,7 +20,7 @@ from napari_qsm.methods.variation import (
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import LeastAbsolute
 
-NOISE_SHARE = {"noise": 0.06, "magnitude": 0.06, "mask": 0.2, "none": 0.2}
+NOISE_SHARE = {"noise": 0.06, "magnitude": 0.06, "mask": 0.1, "none": 0.1}
 """lambda over the noise of the field, in mm, for each weighting."""
 
 
