@@ -62,16 +62,16 @@ def sigma(inner: Inner, acquisition: Acquisition, parameters: Sigma, device: tor
     ``sigma_f`` is the field noise, or where there is none one number read off the field.
     Reference: Robson et al. 2008, for uncertainty by reconstructing with noise added.
     """
-    parts = 1 + (0 if inner.method.symbol else WARM * parameters.draws)
-    maps = yield from inner.part(acquisition, 0.0, 1 / parts, "the map")
+    first = 0.8 if inner.method.symbol else 1 / (1 + WARM * parameters.draws)
+    maps = yield from inner.part(acquisition, 0.0, first, "the map")
     with Workspace(acquisition, device, inner.label) as space:
         noise, told = _field_noise(acquisition, space)
-        yield inner.step(1 / parts, "uncertainty", lambda: maps[Quantity.CHI])
+        yield inner.step(first, "uncertainty", lambda: maps[Quantity.CHI])
         if inner.method.symbol is not None:
-            spread = yield from _filtered(inner, space, noise)
+            spread = yield from _filtered(inner.repeating(maps), space, noise)
             how = "in closed form, since the method is a Fourier filter"
     if inner.method.symbol is None:
-        spread = yield from _sampled(inner, acquisition, parameters, maps, noise, 1 / parts)
+        spread = yield from _sampled(inner, acquisition, parameters, maps, noise, first)
         how = (
             f"as the standard deviation of {parameters.draws} reconstructions with noise added, "
             "its variance averaged over neighbouring voxels"
@@ -97,13 +97,13 @@ def _filtered(
     """Return ``sqrt(h^2 * noise^2)`` with h what the method makes of one voxel."""
     symbol = inner.method.symbol
     assert symbol is not None
-    yield inner.step(0.99, "uncertainty in closed form")
+    yield inner.step(0.84, "uncertainty in closed form")
     response = fourier.volume(symbol(space, inner.parameters).to(torch.complex64), space.shape)
-    yield inner.step(0.99, "uncertainty in closed form")
+    yield inner.step(0.88, "uncertainty in closed form")
     transform = fourier.spectrum(response.square_())
-    yield inner.step(0.99, "uncertainty in closed form")
+    yield inner.step(0.92, "uncertainty in closed form")
     transform.mul_(fourier.spectrum(space.place(noise).square_()))
-    yield inner.step(0.99, "uncertainty in closed form")
+    yield inner.step(0.96, "uncertainty in closed form")
     return space.restore(fourier.volume(transform, space.shape).clamp_(min=0).sqrt_())
 
 
