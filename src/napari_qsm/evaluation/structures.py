@@ -308,11 +308,13 @@ class Figure:
     key: str
     unit: str
     help: str
-    compute: Callable[..., float] = field(repr=False)
+    compute: Callable[[NDArray[Any], NDArray[Any], Mask, NDArray[Any], Scheme], float] = field(
+        repr=False
+    )
 
 
-def _streak(*given: Any) -> float:
-    streak = calcification(*given[:4], given[4].calcification).streak
+def _streak(x: Values, r: Values, m: Mask, n: NDArray[Any], s: Scheme) -> float:
+    streak = calcification(x, r, m, n, s.calcification).streak
     if streak is None:
         raise InputError("The map shows no calcification, so it has no streaks; look at its error.")
     return streak
@@ -323,43 +325,43 @@ FIGURES: Final = (
         "nrmse_tissue",
         "%",
         "Detrended error in white and grey matter and thalamus.",
-        lambda *a: tissue_error(*a[:4], a[4].tissue),
+        lambda x, r, m, n, s: tissue_error(x, r, m, n, s.tissue),
     ),
     Figure(
         "nrmse_blood",
         "%",
         "Detrended error in vessels and the voxels around them.",
-        lambda *a: tissue_error(*a[:4], a[4].blood, grown=True),
+        lambda x, r, m, n, s: tissue_error(x, r, m, n, s.blood, grown=True),
     ),
     Figure(
         "nrmse_dgm",
         "%",
         "Detrended error in the deep grey matter.",
-        lambda *a: tissue_error(*a[:4], a[4].deep_grey),
+        lambda x, r, m, n, s: tissue_error(x, r, m, n, s.deep_grey),
     ),
     Figure(
         "dgm_slope",
         "",
         "Slope of the means of deep grey regions against the reference's.",
-        lambda *a: linearity(*a[:4], a[4].deep_grey).slope,
+        lambda x, r, m, n, s: linearity(x, r, m, n, s.deep_grey).slope,
     ),
     Figure(
         "dgm_offset",
         "ppm",
         "Offset of that line.",
-        lambda *a: linearity(*a[:4], a[4].deep_grey).offset,
+        lambda x, r, m, n, s: linearity(x, r, m, n, s.deep_grey).offset,
     ),
     Figure(
         "dgm_linearity",
         "",
         "How far that slope is from 1.",
-        lambda *a: linearity(*a[:4], a[4].deep_grey).deviation,
+        lambda x, r, m, n, s: linearity(x, r, m, n, s.deep_grey).deviation,
     ),
     Figure(
         "calc_moment_dev",
         "ppm voxels",
         "Error of the calcification's total susceptibility.",
-        lambda *a: calcification(*a[:4], a[4].calcification).moment_error,
+        lambda x, r, m, n, s: calcification(x, r, m, n, s.calcification).moment_error,
     ),
     Figure("calc_streak", "", "Streaks around the calcification over its mean.", _streak),
 )
