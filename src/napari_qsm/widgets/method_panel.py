@@ -70,6 +70,7 @@ class MethodPanel(QWidget):
         self.wrappers.show_wrappers(bench.wrappers, possible=plain.orientations == 1)
         if self.form is not None:
             self._layout.removeWidget(self.form)
+            self.form.hide()  # it goes with the next round of events, which may be long in coming
             self.form.deleteLater()
         self.form = ParameterForm(self._workbench.parameters)
         self.form.changed.connect(self._set)

@@ -149,7 +149,7 @@ def map_layers(maps: Maps, title: str) -> Iterator[LayerData]:
             notes=provenance.notes,
             history=(*provenance.history, replace(provenance, history=())),
         )
-        yield layer_data(volume, quantity, f"{quantity.symbol}  {title}", facts)
+        yield layer_data(volume, quantity, f"{quantity.symbol or quantity.label}  {title}", facts)
 
 
 def facts_of(layer: Layer) -> Mapping[str, Any] | None:
