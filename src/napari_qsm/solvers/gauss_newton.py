@@ -80,14 +80,15 @@ class Misfit:
             off = torch.mul(self.residual, self._scale / 2).sin_().abs_().mul_(2 / self._scale)
         return off.mul_(self.weights.sqrt())
 
-    def discount_outliers(self, deviations: float = 6.0) -> int:
+    def discount_outliers(self, region: Tensor, deviations: float = 6.0) -> int:
         """Lower the weights of what is off by more than so many standard deviations; count it.
 
         Where the distance is rho times as long, W becomes ``W / rho^2``; the mean of W^2 stays.
-        The deviation is that of the distances where there are weights.
+        The deviation is that of the distances in a region of bool, where there are weights; nothing
+        outside it is an outlier.
         """
-        off = self.distances()
-        count = int(torch.count_nonzero(self.weights))
+        off = self.distances().mul_(region)
+        count = int(torch.count_nonzero(self.weights * region))
         square = float(torch.linalg.vector_norm(off)) ** 2 / max(count, 1)
         spread = math.sqrt(max(square - float(off.sum() / max(count, 1)) ** 2, 0.0))
         if not spread > 0:

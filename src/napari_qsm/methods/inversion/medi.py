@@ -262,7 +262,7 @@ def _without_mean(data: Data, space: Workspace, radius: float) -> Generator[Step
     """
     mean = SphericalMean(space.shape, space.voxel_size, radius, device=space.device)
     yield space.step(0.0, "taking out spherical means")
-    core = mean.core((data.weights > 0).float())
+    core = mean.core((space.region() & (data.weights > 0)).float())
     if not bool(core.any()):
         raise InputError(
             f"A ball of {radius:g} mm fits nowhere into what is measured in the mask; take a "
@@ -272,7 +272,7 @@ def _without_mean(data: Data, space: Workspace, radius: float) -> Generator[Step
     transform = fourier.spectrum(data.field).mul_(mean.deviation)
     data.field = fourier.volume(transform, space.shape)
     data.symbol = data.symbol * mean.deviation
-    before = float(data.weights.sum())
+    before = float((data.weights * space.region()).sum())
     data.weights = data.weights * core
     lost = 1 - float(data.weights.sum()) / before
     space.notes.append(
@@ -299,7 +299,7 @@ def _merit(iterates: Iterates, misfit: Misfit, space: Workspace) -> Iterates:
     with closing(iterates):
         for iterate in iterates:
             if iterate.complete and iterate.iteration in MERIT_ROUNDS:
-                count = misfit.discount_outliers()
+                count = misfit.discount_outliers(space.region())
                 told = "MERIT lowered the weights of"
                 space.notes[:] = [note for note in space.notes if not note.startswith(told)]
                 space.notes.append(f"{told} {count} voxels in its last round.")
