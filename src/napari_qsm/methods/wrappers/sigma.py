@@ -44,7 +44,7 @@ class Sigma(Parameters):
     label="uncertainty",
     summary="Standard deviation that the field's noise gives the map; the bias is not in it.",
     parameters=Sigma,
-    references=("10.1002/mrm.21828",),
+    references=("10.1002/mrm.21728",),
     uses=(Quantity.FIELD_NOISE,),
     gives=(Quantity.SIGMA,),
 )
