@@ -177,12 +177,12 @@ def wrapper(
 
 
 def wrappers() -> Mapping[str, Wrapper[Any]]:
-    """Return all wrappers by key."""
+    """Return all wrappers by key, in alphabetical order whatever was imported first."""
     import napari_qsm.methods.wrappers as package
 
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"{package.__name__}.{module}")
-    return dict(_WRAPPERS)
+    return dict(sorted(_WRAPPERS.items()))
 
 
 def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
