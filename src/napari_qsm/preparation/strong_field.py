@@ -1,11 +1,11 @@
 """Where a field is so strong that its phase passes half a turn: haemorrhage, calcification, air.
 
 A nonlinear data term compares phases, ``|exp(i s D chi) - exp(i s f)|``. It starts at chi = 0, so
-where ``s |f|`` passes half a turn it runs down the wrong side and ends a whole turn off. Measured on the
-digital head with a haemorrhage: while the phase of `strongest_field` stays below half a turn the
-error is that of a linear data term within a point. Beyond it plain NDI (TE 4 to 30 ms, voxels of 2
-and 3 mm) is 4 to 19 points worse at 1.25 half turns, FANSI 34 at 1.1, MEDI 61 at 1.5 and NDI with
-momentum 11 at 1.5.
+where ``s |f|`` passes half a turn it runs down the wrong side and ends a whole turn off. Measured
+on the digital head with a haemorrhage: while the phase of `strongest_field` stays below half a turn
+the error is that of a small scale within two points. Beyond it plain NDI (TE 4 to 30 ms, voxels of
+2 and 3 mm) is 7 to 19 points worse at 1.25 half turns, and at TE 20 ms and 3 mm FANSI is 34 worse
+at 1.1, MEDI 61 at 1.5 and NDI with momentum 11 at 1.5.
 """
 
 from __future__ import annotations
