@@ -171,14 +171,15 @@ def write_derivatives(
 def _names(made: Made, keep_intermediate: bool) -> dict[str, tuple[Place | None, Quantity]]:
     """Return where every file comes from, by the end of its name; a later place goes first."""
     return {
-        _name(place, quantity): (place, quantity)
+        name_of(place, quantity): (place, quantity)
         for place, quantities in made.items()
         for quantity in quantities
         if keep_intermediate or quantity not in INTERMEDIATE
     }
 
 
-def _name(place: Place | None, quantity: Quantity) -> str:
+def name_of(place: Place | None, quantity: Quantity) -> str:
+    """Return the end of the name under which a map that a place gave is written."""
     if quantity is Quantity.PHASE:  # its own suffix is that of the measured one
         return "part-phase_desc-corrected_MEGRE"
     if quantity is Quantity.MASK and place is not None:
