@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.registry import Parameters, parameter
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.process import number
 from napari_qsm.solvers.admm import Prior, ShrinkageSplit, admm, split_of
 from napari_qsm.solvers.data_terms import DataTerm
 from napari_qsm.solvers.fourier import GradientNormal, Normal, SplitStep
@@ -41,6 +41,10 @@ STEEPNESS = 1.0
 BEND_PENALTY = 4.0
 """Penalty of the second split of TGV relative to the first, in mm^2."""
 
+ERROR_SHARE = 0.3
+"""lambda in mm over `FieldError.weight`: within 5 % of the best on digital heads of several noise
+levels and on measured fields (docs/benchmarks.md)."""
+
 LEAST_NOISE = 1e-7
 """ppm; a field without any noise must count, too."""
 
@@ -50,7 +54,7 @@ def regularization_parameter() -> Any:
     return parameter(
         None,
         "Weight of the variation against the field (lambda): low values leave noise and streaks, "
-        "high ones flatten fine structures. By itself a share of the field's noise.",
+        "high ones flatten fine structures. By itself chosen from the field's error.",
         low=1e-6,
         high=1e-2,
         log=True,
@@ -82,24 +86,35 @@ def tolerance_parameter() -> Any:
 
 
 def chosen_regularization(
-    stated: float | None, share: float, parameters: type[Parameters], space: Workspace
+    stated: float | None,
+    share: float,
+    parameters: type[Parameters],
+    space: Workspace,
+    weighting: Weighting = "mask",
 ) -> float:
-    """Return lambda in ppm mm: the one stated, or a share (mm) of the field's noise, noted."""
+    """Return lambda in ppm mm: the one stated, or a share (mm) of `FieldError.weight`, noted."""
     if stated is not None:
         return stated
-    noise = space.noise()
-    limits = number(parameters.model_fields["regularization"])
-    assert limits is not None
-    value = min(max(share * noise, limits.low), limits.high)
-    why = f"ppm mm, chosen as {share:g} mm times the field's noise of {noise:.2g} ppm"
-    return space.choose("regularization", value, why)
+    error = field_error(space, weighting)
+    why = (
+        f"ppm mm, chosen as {share:g} mm times {error.error:.2g} ppm, the field's error, times "
+        f"{error.relative:.2g}, what part of the field that is"
+    )
+    return space.choose("regularization", share * error.weight, why, parameters)
 
 
 def data_weights(weighting: Weighting, space: Workspace) -> Tensor:
-    """Return W^2 for a weighting that is possible; 1 everywhere for ``"none"``."""
+    """Return W^2 for a weighting that is possible; 1 everywhere for ``"none"``.
+
+    Outside the mask no field is known, but local ones are small there. With a weight of ``rho^3``,
+    rho the relative error of the field, 0 counts as its value: next to nothing for a clean field
+    (rho 0.1), a tenth for one of which half is error. That keeps the sources a wrong field asks
+    for from gathering outside the mask; the cube is an observation, not a law.
+    """
     if weighting == "none":
         return torch.ones(space.shape, device=space.device)
-    return space.weights(weighting)
+    outside = min(field_error(space).relative ** 3, 1.0)
+    return torch.where(space.region(), space.weights(weighting), outside)
 
 
 def robust_scale(space: Workspace) -> float:

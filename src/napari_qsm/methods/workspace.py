@@ -193,7 +193,7 @@ class Workspace:
         return self.place(power / mean)
 
     def noise(self) -> float:
-        """Return the noise of the field in ppm, of which regularisation is a share."""
+        """Return the noise of the field in ppm, read off differences of neighbours."""
         return field_noise(self._acquisition[Quantity.LOCAL_FIELD], self._acquisition.mask)
 
     def choose(

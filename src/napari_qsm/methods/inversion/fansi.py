@@ -8,6 +8,7 @@ from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.phase import phase_scale, phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
+    ERROR_SHARE,
     Variation,
     chosen_regularization,
     data_weights,
@@ -17,12 +18,6 @@ from napari_qsm.methods.variation import (
 )
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import DataTerm, LeastSquares, Wrapped
-
-NOISE_SHARE = {
-    "TV": {"noise": 0.035, "magnitude": 0.035, "mask": 0.3, "none": 0.3},
-    "TGV": {"noise": 0.035, "magnitude": 0.035, "mask": 0.3, "none": 0.3},
-}
-"""lambda over the noise of the field, in mm, for each regulariser and weighting."""
 
 
 class FANSI(Parameters):
@@ -73,8 +68,9 @@ def fansi(acquisition: Acquisition, parameters: FANSI, device: torch.device) -> 
     with Workspace(acquisition, device, "FANSI") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        share = NOISE_SHARE[parameters.regularizer][weighting]
-        strength = chosen_regularization(parameters.regularization, share, FANSI, space)
+        strength = chosen_regularization(
+            parameters.regularization, ERROR_SHARE, FANSI, space, weighting
+        )
         order_ratio = parameters.order_ratio if parameters.regularizer == "TGV" else None
         variation = Variation(acquisition, space, strength, order_ratio=order_ratio)
         yield space.step(0.0, "preparing the data")

@@ -10,6 +10,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
+    ERROR_SHARE,
     Variation,
     chosen_regularization,
     data_weights,
@@ -21,9 +22,6 @@ from napari_qsm.methods.variation import (
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import DataTerm, LeastAbsolute, LeastSquares
 from napari_qsm.solvers.iteration import Iterates
-
-NOISE_SHARE = {"noise": 0.035, "magnitude": 0.035, "mask": 0.3, "none": 0.3}
-"""lambda over the noise of the field, in mm, for each weighting."""
 
 
 class HD(Parameters):
@@ -92,8 +90,9 @@ def hd(acquisition: Acquisition, parameters: HD, device: torch.device) -> Recons
     with Workspace(acquisition, device, "HD-QSM") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        share = NOISE_SHARE[weighting]
-        strength = chosen_regularization(parameters.regularization, share, HD, space)
+        strength = chosen_regularization(
+            parameters.regularization, ERROR_SHARE, HD, space, weighting
+        )
         variation = Variation(acquisition, space, strength)
         yield space.step(0.0, "preparing the data")
         field, weights = space.field(), data_weights(weighting, space)

@@ -6,9 +6,11 @@ from typing import Literal
 import torch
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.phase import phase_scale, phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
+    LEAST_NOISE,
     Variation,
     chosen_regularization,
     data_weights,
@@ -20,8 +22,9 @@ from napari_qsm.methods.variation import (
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import LeastAbsolute
 
-NOISE_SHARE = {"noise": 0.06, "magnitude": 0.06, "mask": 0.1, "none": 0.1}
-"""lambda over the noise of the field, in mm, for each weighting."""
+SHARE = 0.6
+"""lambda in mm over `FieldError.weight`, times noise over error: absolute misfits are weighted by
+the noise, `robust_scale`, which is less than the error where it is mostly something else."""
 
 
 class L1(Parameters):
@@ -58,8 +61,8 @@ def l1(acquisition: Acquisition, parameters: L1, device: torch.device) -> Recons
     with Workspace(acquisition, device, "L1-QSM") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        share = NOISE_SHARE[weighting]
-        strength = chosen_regularization(parameters.regularization, share, L1, space)
+        share = SHARE * min(1.0, space.noise() / max(field_error(space).error, LEAST_NOISE))
+        strength = chosen_regularization(parameters.regularization, share, L1, space, weighting)
         variation = Variation(acquisition, space, strength)
         yield space.step(0.0, "preparing the data")
         period = math.inf

@@ -26,9 +26,8 @@ from napari_qsm.solvers.iteration import Iterates
 from napari_qsm.solvers.penalties import SmoothedNorm, Uniformity
 from napari_qsm.surroundings import bounding_box
 
-NOISE_SHARE = {"noise": 0.05, "magnitude": 0.05, "mask": 0.35, "none": 0.35}
-"""lambda over the noise of the field, in mm, for each weighting: within 1 % of the best on the
-digital head at 1.5 mm with the magnitude, and between the best of two measured fields without."""
+SHARE = 0.4
+"""lambda in mm over `FieldError.weight` (docs/benchmarks.md)."""
 
 FLATNESS = 0.2
 """Typical part of the largest reweighting ``1 / eps`` that a difference gets, for the
@@ -164,8 +163,7 @@ def medi(acquisition: Acquisition, parameters: MEDI, device: torch.device) -> Re
     with Workspace(acquisition, device, "MEDI", **room) as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        share = NOISE_SHARE[weighting]
-        strength = chosen_regularization(parameters.regularization, share, MEDI, space)
+        strength = chosen_regularization(parameters.regularization, SHARE, MEDI, space, weighting)
         scale = None
         if parameters.data == "nonlinear":
             scale = phase_scale(acquisition, parameters.phase_scale, space)

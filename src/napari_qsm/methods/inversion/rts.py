@@ -8,7 +8,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.inversion.tkd import truncated_inverse
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
-from napari_qsm.methods.variation import chosen_regularization, regularization_parameter
+from napari_qsm.methods.variation import regularization_parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.gradient import Gradient
@@ -72,14 +72,18 @@ def rts(acquisition: Acquisition, parameters: RTS, device: torch.device) -> Reco
     """
     with Workspace(acquisition, device, "RTS") as space:
         yield space.step(0.0, "preparing")
-        chosen = chosen_regularization(parameters.regularization, NOISE_SHARE, RTS, space)
+        strength = parameters.regularization
+        if strength is None:
+            noise = space.noise()
+            why = f"ppm mm, chosen as {NOISE_SHARE:g} mm times the field's noise of {noise:.2g} ppm"
+            strength = space.choose("regularization", NOISE_SHARE * noise, why, RTS)
         band = (space.dipole.spectrum.abs() > parameters.threshold).float()
         yield space.step(0.0, "dividing")
         first = divided(space, band, parameters.threshold)
         yield space.step(0.0, "preparing")
         gradient = Gradient(space.voxel_size)
         prior = gradient.spectrum(space.shape, device=device)
-        step = QuadraticStep(first, band, prior, penalty=PENALTY_RATIO * chosen)
+        step = QuadraticStep(first, band, prior, penalty=PENALTY_RATIO * strength)
         del band, prior
         split = None
         if Quantity.CHI in acquisition:

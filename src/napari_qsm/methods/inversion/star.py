@@ -11,6 +11,7 @@ from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
 from napari_qsm.methods.variation import (
     DATA_PENALTY,
+    ERROR_SHARE,
     FIRMNESS,
     PENALTY_RATIO,
     STEEPNESS,
@@ -27,9 +28,6 @@ from napari_qsm.solvers.fourier import WeightedQuadraticStep
 
 NO_SOURCES = 100.0
 """Threshold in ppm that nothing reaches; the first level is left out then."""
-
-NOISE_SHARE = {"noise": 0.05, "magnitude": 0.05, "mask": 0.1, "none": 0.1}
-"""The weak lambda over the noise of the field, in mm, for each weighting."""
 
 
 class STAR(Parameters):
@@ -131,7 +129,7 @@ def star(acquisition: Acquisition, parameters: STAR, device: torch.device) -> Re
     with Workspace(acquisition, device, "STAR-like") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        weak = chosen_regularization(parameters.regularization, NOISE_SHARE[weighting], STAR, space)
+        weak = chosen_regularization(parameters.regularization, ERROR_SHARE, STAR, space, weighting)
         given = None
         if Quantity.CHI in acquisition:
             given = space.place(acquisition[Quantity.CHI])

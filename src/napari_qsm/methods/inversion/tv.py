@@ -5,10 +5,18 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from napari_qsm import process
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
-from napari_qsm.methods.variation import FIRMNESS, STEEPNESS
+from napari_qsm.methods.variation import (
+    ERROR_SHARE,
+    FIRMNESS,
+    STEEPNESS,
+    chosen_regularization,
+    data_weights,
+    regularization_parameter,
+    tolerance_parameter,
+    weights_parameter,
+)
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.solvers.admm import split_of, total_variation
@@ -18,32 +26,11 @@ DATA_PENALTY = 0.15
 """Penalty of the weighted data split; 0.1 to 1 all converge, this soonest (measured)."""
 
 
-NOISE_SHARE = {"noise": 0.05, "magnitude": 0.05, "mask": 0.1, "none": 0.1}
-"""lambda over the noise of the field, in mm, for each weighting. Near the best on the digital head;
-on measured fields, noisier than it, a quarter less error than with its lambda. Weights by the
-magnitude discount the noisiest voxels already (docs/benchmarks.md)."""
-
-
 class TV(Parameters):
     """Parameters of total variation."""
 
-    regularization: float | None = parameter(
-        None,
-        "Weight of total variation against the field (lambda): low values leave noise and streaks, "
-        "high ones flatten fine structures. By itself a share of the field's noise.",
-        low=1e-6,
-        high=1e-2,
-        log=True,
-        unit="ppm mm",
-        alias="lambda",
-        typical=1e-4,
-    )
-    weights: Weighting = parameter(
-        "auto",
-        "How much each voxel of the field counts: by one over its noise variance, by the squared "
-        "magnitude, equally in the mask, or equally everywhere, being zero outside the mask, which "
-        "is faster. By itself the first of these there is.",
-    )
+    regularization: float | None = regularization_parameter()
+    weights: Weighting = weights_parameter()
     penalty_ratio: float = parameter(
         300.0,
         "Penalty of the split relative to lambda: changes the speed, not the answer.",
@@ -52,14 +39,8 @@ class TV(Parameters):
         log=True,
         unit="mm",
     )
-    tolerance: float = parameter(
-        1e-3,
-        "Stop when the change in the mask falls below this part of the map.",
-        low=1e-6,
-        high=1e-1,
-        log=True,
-    )
-    max_iterations: int = parameter(40, "Stop after this many iterations.", low=1, high=1000)
+    tolerance: float = tolerance_parameter()
+    max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=1000)
 
 
 def _start(
@@ -88,7 +69,7 @@ def _data_term(
     yield space.step(0.0, "preparing the data")
     if weighting == "none":
         return QuadraticStep(field, symbol, prior, penalty=penalty)
-    weights = space.weights(weighting)
+    weights = data_weights(weighting, space)
     yield space.step(0.0, "preparing the data")
     return WeightedQuadraticStep(
         field,
@@ -99,19 +80,6 @@ def _data_term(
         data_penalty=data_penalty,
         estimate=estimate,
     )
-
-
-def _regularization(parameters: TV, weighting: str, space: Workspace) -> float:
-    """Return lambda in ppm mm: the one stated, or a share of the field's noise."""
-    if parameters.regularization is not None:
-        return parameters.regularization
-    noise = space.noise()
-    number = process.number(TV.model_fields["regularization"])
-    assert number is not None
-    share = NOISE_SHARE[weighting]
-    value = min(max(share * noise, number.low), number.high)
-    why = f"ppm mm, chosen as {share:g} mm times the field's noise of {noise:.2g} ppm"
-    return space.choose("regularization", value, why)
 
 
 @method(
@@ -135,7 +103,10 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
         weighting = space.weighting(parameters.weights)
         firmness = FIRMNESS if Quantity.CHI in acquisition else 1.0
         ratio, data_penalty = parameters.penalty_ratio * firmness, DATA_PENALTY * firmness
-        penalty, threshold = ratio * _regularization(parameters, weighting, space), 1 / ratio
+        strength = chosen_regularization(
+            parameters.regularization, ERROR_SHARE, TV, space, weighting
+        )
+        penalty, threshold = ratio * strength, 1 / ratio
         gradient = Gradient(space.voxel_size)
         estimate, split = _start(acquisition, space, gradient, threshold)
         yield space.step(0.0, "preparing the data")
