@@ -224,19 +224,9 @@ def _regions(
 
 def _names(path: Path, scheme: Scheme | None) -> dict[int, str]:
     """Return names of labels: from the table beside the file as BIDS has it, or the scheme's."""
-    table = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".tsv")
-    if not table.is_file():
-        return dict(scheme.names) if scheme else {}
-    import csv
+    from napari_qsm.io.label_names import read_label_names
 
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as text:
-            rows = list(csv.DictReader(text, delimiter="\t"))
-        return {int(row["index"]): str(row["name"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{table.name} has no columns index and name; repair it or move it away."
-        ) from None
+    return read_label_names(path) or (dict(scheme.names) if scheme else {})
 
 
 def _print(head: list[str], rows: list[list[str]], regions: tuple[Region, ...]) -> None:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
 
 from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.export_menu import ExportButton
 from napari_qsm.workbench.layers import quantity_of
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class DepthWindow:
 
 
 class ViewPanel(QWidget):
-    """Grid switch, convention and the save button."""
+    """Grid switch, convention, and the buttons that save and export."""
 
     save_wanted = Signal()
 
@@ -126,11 +127,13 @@ class ViewPanel(QWidget):
         self.save.setToolTip(texts.SAVE)
         self.save.setEnabled(False)
         self.save.clicked.connect(self.save_wanted)
+        self.export = ExportButton(viewer)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.grid)
         layout.addWidget(self.convention, 1)
         layout.addWidget(self.save)
+        layout.addWidget(self.export)
         set_convention(viewer, self.convention.currentText())
         viewer.canvas.grid.events.enabled.connect(self._grid_changed)
 
