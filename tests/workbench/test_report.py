@@ -235,6 +235,31 @@ def test_a_prepared_field_that_was_handed_over_is_repeated_in_two_steps(
     assert np.array_equal(typed, maps[Quantity.CHI])
 
 
+def test_a_file_for_each_echo_goes_along(measured, tmp_path, monkeypatch):
+    """Files are named one by one; what ``reconstruct`` cannot take is said instead of left out."""
+    monkeypatch.chdir(tmp_path)
+    _, head = measured
+    names = {Quantity.PHASE: [], MAGNITUDE: []}
+    for quantity, paths in names.items():
+        for echo in range(len(head.echo_times)):
+            path = tmp_path / f"{quantity.key}_{echo + 1}.nii.gz"
+            paths.append(write_volume(path, head[quantity][..., echo], head.grid))
+    opening = open_source(names[Quantity.PHASE], magnitude=names[MAGNITUDE])
+    stated = Corrections(echo_times=head.echo_times, field_strength=3.0, flip_phase=True)
+    with finish(opening) as source:
+        acquisition = source.load(source.measurements[0], stated)
+    recipe = RECIPE.stating("mask", "threshold").stating("method", "tkd")
+    prepared = finish(pipeline.prepare(acquisition, recipe)).acquisition
+    maps = finish(pipeline.reconstruct(prepared, recipe))
+    script, typed = repeated(maps)
+    assert "--flip-phase" in as_command(maps)
+    assert np.array_equal(script, maps[Quantity.CHI])
+    assert np.array_equal(typed, maps[Quantity.CHI])
+    less = {q: prepared[q] for q in (FIELD, MASK, MAGNITUDE)}
+    weighted = finish(find("tv")(replace(prepared, volumes=less)))
+    assert "may differ a little" in as_command(weighted)
+
+
 def test_the_paragraph_tells_every_stage_with_its_citation(prepared):
     maps = finish(pipeline.reconstruct(prepared, RECIPE))
     text, references = methods_paragraph(maps).split("\n\n")
