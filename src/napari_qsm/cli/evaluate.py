@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_qsm.evaluation.regions import Region
     from napari_qsm.evaluation.structures import Scheme
+    from napari_qsm.workbench.report_tables import FigureTable
 
     Mask = NDArray[np.bool_]
 
@@ -47,35 +48,27 @@ def evaluate(
 ) -> None:
     """Compare MAPS with a reference; print one table of all figures, and one of regions."""
     load_torch()
-    from napari_qsm.evaluation.structures import FIGURES
-    from napari_qsm.workbench.scores import METRICS, score
+    from napari_qsm.evaluation.regions import region_csv
+    from napari_qsm.workbench.report_tables import figure_table
 
     chosen = _scheme(scheme, labels)
     targets = _targets(csv, labels is not None, overwrite)
     files = _named(maps)
     truth = _read(reference, "reference")
     inside = _mask(mask, truth)
+    given = None if labels is None else _labels(labels, truth)
     volumes = {name: _read(path, "map") for name, path in files.items()}
-    scores = exhaust(score(volumes, truth, inside), "Comparing")
-    figures = [dict(one.values) for one in scores]
-    notes = [note for one in scores for note in one.notes]
-    units = {metric.key: metric.unit for metric in METRICS}
+    numbers = None if given is None else given.data
+    table = exhaust(figure_table(volumes, truth, inside, numbers, chosen), "Comparing")
     regions: tuple[Region, ...] = ()
-    if labels is not None:
-        given = _labels(labels, truth)
-        if chosen is not None:
-            notes += _add_structures(figures, volumes, truth, inside, given, chosen)
-            units |= {figure.key: figure.unit for figure in FIGURES}
-        sigma = _sigma(files, truth)
-        regions = _regions(volumes, truth, inside, given, sigma, _names(labels, chosen))
-    lines = zip(volumes, figures, strict=True)
-    rows = [[name, *(f"{one[key]:.6g}" for key in units)] for name, one in lines]
-    head = ["map", *(f"{key} [{unit}]" if unit else key for key, unit in units.items())]
-    _print(head, rows, regions)
-    say(f"note: {note}" for note in notes)
+    if labels is not None and given is not None:
+        sigma, names = _sigma(files, truth), _names(labels, chosen)
+        regions = _regions(volumes, truth, inside, given, sigma, names)
+    _print(table, regions)
+    say(f"note: {note}" for note in table.notes)
     if labels is not None and chosen is None:
         say(["note: State what the labels mean with --scheme for errors of tissues, too."])
-    _write(targets, [_csv([head, *rows]), _region_text(regions)])
+    _write(targets, [table.csv, region_csv(regions)])
 
 
 def _write(targets: Sequence[Path], texts: Sequence[str]) -> None:
@@ -188,25 +181,6 @@ def _sigma(files: Mapping[str, Path], truth: Volume) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _add_structures(
-    figures: list[dict[str, float]],
-    volumes: dict[str, Volume],
-    truth: Volume,
-    inside: Mask,
-    labels: Volume,
-    scheme: Scheme,
-) -> list[str]:
-    """Add the figures of tissues to those of each map; return why some are missing."""
-    from napari_qsm.evaluation.structures import structure_figures
-
-    said = []
-    for one, (name, volume) in zip(figures, volumes.items(), strict=True):
-        found, notes = structure_figures(volume.data, truth.data, inside, labels.data, scheme)
-        one.update(found)
-        said += [f"'{name}', {note}" for note in notes]
-    return said
-
-
 def _regions(
     volumes: dict[str, Volume],
     truth: Volume,
@@ -229,13 +203,13 @@ def _names(path: Path, scheme: Scheme | None) -> dict[int, str]:
     return read_label_names(path) or (dict(scheme.names) if scheme else {})
 
 
-def _print(head: list[str], rows: list[list[str]], regions: tuple[Region, ...]) -> None:
+def _print(table: FigureTable, regions: tuple[Region, ...]) -> None:
     from rich.table import Table
 
     # Figures in lines and maps in columns: many figures fit a terminal, few maps do, too.
-    metrics = Table("figure", *(row[0] for row in rows))
-    for number, name in enumerate(head[1:], start=1):
-        metrics.add_row(name, *(row[number] for row in rows))
+    metrics = Table("figure", *(row[0] for row in table.rows))
+    for number, name in enumerate(table.head[1:], start=1):
+        metrics.add_row(name, *(row[number] for row in table.rows))
     console().print(metrics)
     if regions:
         console().print(_region_table(regions))
@@ -255,18 +229,3 @@ def _region_table(regions: tuple[Region, ...]) -> Table:
         name = f"{label} {first.name}".strip()
         table.add_row(name, str(first.voxels), f"{first.volume:.4g}", *told)
     return table
-
-
-def _csv(rows: list[list[str]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _region_text(regions: tuple[Region, ...]) -> str:
-    from napari_qsm.evaluation.regions import region_csv
-
-    return region_csv(regions)

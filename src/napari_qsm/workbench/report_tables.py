@@ -1,15 +1,21 @@
-"""The regions of a result as the text of a CSV file."""
+"""Figures of maps and regions of a result, as tables and as the text of CSV files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import InputError, Maps, Quantity
+from napari_qsm.acquisition import InputError, Maps, Quantity, Volume
 from napari_qsm.evaluation.regions import region_csv, region_table
+from napari_qsm.evaluation.structures import FIGURES, Scheme, structure_figures
+from napari_qsm.process import Step
+from napari_qsm.workbench.scores import METRICS, score
 
 _DESCRIBED = (Quantity.CHI, Quantity.CHI_POS, Quantity.CHI_NEG)
 
@@ -51,3 +57,75 @@ def result_table(
             "labels of the same measurement."
         )
     return region_csv(region_table(found, labels, size, mask=mask, sigma=sigma, names=names))
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """All figures of several maps.
+
+    Parameters
+    ----------
+    head : tuple[str, ...]
+        ``map``, then every figure with its unit.
+    rows : tuple[tuple[str, ...], ...]
+        One for each map; ``nan`` where a figure could not be computed.
+    notes : tuple[str, ...]
+        Why it could not.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def csv(self) -> str:
+        """The text of a CSV file."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.head, *self.rows])
+        return text.getvalue()
+
+
+def figure_table(
+    maps: Mapping[str, Volume],
+    reference: Volume,
+    mask: NDArray[np.bool_],
+    labels: NDArray[Any] | None = None,
+    scheme: Scheme | None = None,
+) -> Generator[Step, None, FigureTable]:
+    """Compute every figure of every map; with labels whose meaning is known, of tissues, too.
+
+    Parameters
+    ----------
+    maps : mapping of str to Volume
+        By name, in ppm, on the grid of the reference.
+    reference : Volume
+        In ppm.
+    mask : (X, Y, Z) array of bool
+        Voxels that count.
+    labels : (X, Y, Z) array, optional
+        Whole numbers.
+    scheme : Scheme, optional
+        What they mean; without it they are left aside.
+
+    Raises
+    ------
+    InputError
+        If the mask is empty or something lies on another grid.
+    """
+    scores = yield from score(maps, reference, mask)
+    units = {metric.key: metric.unit for metric in METRICS}
+    figures = [dict(one.values) for one in scores]
+    notes = [note for one in scores for note in one.notes]
+    if labels is not None and scheme is not None:
+        units |= {figure.key: figure.unit for figure in FIGURES}
+        for one, (name, volume) in zip(figures, maps.items(), strict=True):
+            yield Step(1.0, f"Tissues of {name}")
+            found, said = structure_figures(volume.data, reference.data, mask, labels, scheme)
+            one.update(found)
+            notes += [f"'{name}', {note}" for note in said]
+    head = ("map", *(f"{key} [{unit}]" if unit else key for key, unit in units.items()))
+    rows = tuple(
+        (name, *(f"{one[key]:.6g}" for key in units))
+        for name, one in zip(maps, figures, strict=True)
+    )
+    return FigureTable(head, rows, tuple(notes))
