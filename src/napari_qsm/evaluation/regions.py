@@ -100,13 +100,13 @@ def region_table(
     order = np.argsort(numbers, kind="stable")
     found, starts = np.unique(numbers[order], return_index=True)
     parts = np.split(order, starts[1:])
-    values = {name: np.asarray(one[inside], np.float64) for name, one in maps.items()}
+    found_in = {name: np.asarray(one[inside], np.float64) for name, one in maps.items()}
     spread = {name: np.asarray(one[inside], np.float64) for name, one in (sigma or {}).items()}
     litre = math.prod(voxel_size) / 1000
     return tuple(
         _region(name, int(label), names or {}, litre, one[part], _part(spread.get(name), part))
         for label, part in zip(found, parts, strict=True)
-        for name, one in values.items()
+        for name, one in found_in.items()
     )
 
 
