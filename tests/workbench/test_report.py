@@ -79,7 +79,7 @@ SETTINGS = {
     "tv": {},
     "tkd": {"threshold": 0.17, "variant": "zeroed"},
     "tv+two_pass": {"strong": 0.25},
-    "ndi": {"iterations": 5},
+    "ndi": {"step": 0.5},
 }
 
 
@@ -90,6 +90,8 @@ def test_script_and_command_make_the_same_map_bit_by_bit(files, key, capsys):
     script, typed = repeated(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
     assert np.array_equal(typed, maps[Quantity.CHI])
+    for name in maps.provenance.chosen:
+        assert f"--set {name}=" in as_command(maps)
     assert "will differ" not in capsys.readouterr().out
 
 

@@ -166,7 +166,9 @@ def _settings(process: Process[Any], made: Provenance) -> dict[str, Any]:
     """Return parameters updated with what was chosen; those that are unset are left out."""
     own = process.parameters.model_fields
     values = {**made.parameters, **made.chosen}
-    return {name: values[name] for name in own if values.get(name) is not None}
+    known = process.with_settings({name: values[name] for name in own if name in values})
+    stated = known.model_dump(mode="json", exclude_none=True)
+    return {name: stated[name] for name in own if name in stated}
 
 
 def changed(process: Process[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,6 +255,6 @@ def _several(source: str, name: str) -> tuple[tuple[Given, ...], str]:
     if all(part.endswith(_NIFTI) for part in parts):
         return tuple(Given(part) for part in parts), ""
     folder, _, measurement = source.removesuffix(")").rpartition(" (")
-    if folder and Path(folder).is_absolute():
+    if folder and (Path(folder).is_absolute() or Path(folder).is_dir()):
         return (Given(folder),), measurement
     return (_given(source, name),), ""
