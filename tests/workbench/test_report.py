@@ -262,6 +262,21 @@ def test_a_file_for_each_echo_goes_along(measured, tmp_path, monkeypatch):
     assert "may differ a little" in as_command(weighted)
 
 
+def test_dicom_is_named_by_its_folder_and_measurement(prepared, tmp_path):
+    maps = finish(pipeline.reconstruct(prepared, RECIPE.stating("method", "tkd")))
+    folder = tmp_path / "study (1)"
+    folder.mkdir()
+    sources = dict.fromkeys(("phase", "magnitude"), f"{folder} (GRE (2))")
+    history = tuple(replace(one, sources=sources) for one in maps.provenance.history)
+    made = replace(maps, provenance=replace(maps.provenance, history=history))
+    words = shlex.split(as_command(made).splitlines()[-1])
+    assert words[2] == str(folder)
+    assert words[words.index("--select") + 1] == "GRE (2)"
+    assert "--magnitude" not in words
+    assert "if m.name == 'GRE (2)'" in as_python(made)
+    compile(as_python(made), "again.py", "exec")
+
+
 def test_the_paragraph_tells_every_stage_with_its_citation(prepared):
     maps = finish(pipeline.reconstruct(prepared, RECIPE))
     text, references = methods_paragraph(maps).split("\n\n")

@@ -254,7 +254,15 @@ def _several(source: str, name: str) -> tuple[tuple[Given, ...], str]:
     parts = source.split(", ")
     if all(part.endswith(_NIFTI) for part in parts):
         return tuple(Given(part) for part in parts), ""
-    folder, _, measurement = source.removesuffix(")").rpartition(" (")
-    if folder and (Path(folder).is_absolute() or Path(folder).is_dir()):
+    if found := _of_folder(source.removesuffix(")")):
+        folder, measurement = found
         return (Given(folder),), measurement
     return (_given(source, name),), ""
+
+
+def _of_folder(source: str) -> tuple[str, str] | None:
+    """Split ``FOLDER (MEASUREMENT``, either of which may hold a bracket itself."""
+    cuts = [(source[: at.start()], source[at.end() :]) for at in re.finditer(r" \(", source)]
+    standing = [cut for cut in cuts if Path(cut[0]).is_dir()]
+    absolute = [cut for cut in cuts if Path(cut[0]).is_absolute()]
+    return next(iter((*standing, *absolute)), None)
