@@ -103,6 +103,17 @@ def chosen_regularization(
     return space.choose("regularization", share * error.weight, why, parameters)
 
 
+def share_of_noise(
+    stated: float | None, share: float, parameters: type[Parameters], space: Workspace
+) -> float:
+    """Return lambda in ppm mm: the one stated, or a share (mm) of the field's noise, noted."""
+    if stated is not None:
+        return stated
+    noise = space.noise()
+    why = f"ppm mm, chosen as {share:g} mm times the field's noise of {noise:.2g} ppm"
+    return space.choose("regularization", share * noise, why, parameters)
+
+
 def data_weights(weighting: Weighting, space: Workspace) -> Tensor:
     """Return W^2 for a weighting that is possible; 1 everywhere for ``"none"``.
 

@@ -10,21 +10,21 @@ from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.phase import phase_scale, phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
-    LEAST_NOISE,
     Variation,
-    chosen_regularization,
     data_weights,
     regularization_parameter,
     robust_scale,
+    share_of_noise,
     tolerance_parameter,
     weights_parameter,
 )
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import LeastAbsolute
 
-SHARE = 0.6
-"""lambda in mm over `FieldError.weight`, times noise over error: absolute misfits are weighted by
-the noise, `robust_scale`, which is less than the error where it is mostly something else."""
+NOISE_SHARE = 0.14
+"""lambda over the noise of the field, in mm, for a field that is nothing but error. Absolute misfits
+are weighted by the noise, too (`robust_scale`), so lambda follows it and depends little on what
+else is wrong: as the cube root of the relative error (observed, docs/benchmarks.md)."""
 
 
 class L1(Parameters):
@@ -61,8 +61,8 @@ def l1(acquisition: Acquisition, parameters: L1, device: torch.device) -> Recons
     with Workspace(acquisition, device, "L1-QSM") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        share = SHARE * min(1.0, space.noise() / max(field_error(space).error, LEAST_NOISE))
-        strength = chosen_regularization(parameters.regularization, share, L1, space, weighting)
+        share = round(NOISE_SHARE * math.cbrt(field_error(space, weighting).relative), 3)
+        strength = share_of_noise(parameters.regularization, share, L1, space)
         variation = Variation(acquisition, space, strength)
         yield space.step(0.0, "preparing the data")
         period = math.inf

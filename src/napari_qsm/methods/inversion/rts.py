@@ -8,7 +8,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.inversion.tkd import truncated_inverse
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
-from napari_qsm.methods.variation import regularization_parameter
+from napari_qsm.methods.variation import regularization_parameter, share_of_noise
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.gradient import Gradient
@@ -72,11 +72,7 @@ def rts(acquisition: Acquisition, parameters: RTS, device: torch.device) -> Reco
     """
     with Workspace(acquisition, device, "RTS") as space:
         yield space.step(0.0, "preparing")
-        strength = parameters.regularization
-        if strength is None:
-            noise = space.noise()
-            why = f"ppm mm, chosen as {NOISE_SHARE:g} mm times the field's noise of {noise:.2g} ppm"
-            strength = space.choose("regularization", NOISE_SHARE * noise, why, RTS)
+        strength = share_of_noise(parameters.regularization, NOISE_SHARE, RTS, space)
         band = (space.dipole.spectrum.abs() > parameters.threshold).float()
         yield space.step(0.0, "dividing")
         first = divided(space, band, parameters.threshold)
