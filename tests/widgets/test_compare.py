@@ -18,8 +18,8 @@ from napari_qsm.acquisition import Maps, Quantity
 from napari_qsm.widgets import compare_texts, texts
 from napari_qsm.widgets.compare import CompareWidget
 from napari_qsm.widgets.compare_table import Figure
+from napari_qsm.widgets.convention import set_convention
 from napari_qsm.widgets.picture import save_picture
-from napari_qsm.widgets.view_panel import set_convention
 from napari_qsm.workbench.comparison import Blend
 from napari_qsm.workbench.layers import map_layers, quantity_of, volume_of
 from napari_qsm.workbench.placement import to_display
@@ -283,29 +283,7 @@ def test_computing_can_be_cancelled_and_says_what_it_lacks(dock, viewer, qtbot):
     assert dock.scores.scores == ()
 
 
-# -- letters, pictures and the end --------------------------------------------------------------
-
-
-def said(viewer):
-    overlays = viewer.canvas.overlays
-    names = ("middle_left", "middle_right", "top_center", "bottom_center")
-    return [overlays[f"border_{name}"].text for name in names]
-
-
-def test_letters_of_the_main_canvas_follow_plane_convention_and_3d(dock, viewer):
-    set_convention(viewer, texts.RADIOLOGICAL)
-    viewer.layers["truth"].visible = True
-    assert said(viewer) == ["R", "L", "A", ""]
-    dock.convention.setCurrentText(texts.NEUROLOGICAL)
-    assert said(viewer) == ["L", "R", "A", ""]
-    viewer.dims.order = (1, 0, 2)
-    assert said(viewer)[:3] == ["L", "R", "S"]
-    viewer.dims.order = (0, 1, 2)
-    viewer.dims.ndisplay = 3
-    viewer.scene.camera.set_view_direction((0, -1, 0), (1, 0, 0))  # from the front
-    assert said(viewer)[:3] == ["R", "L", "S"]
-    set_convention(viewer, texts.RADIOLOGICAL)
-    assert dock.convention.currentText() == texts.RADIOLOGICAL
+# -- pictures and the end --------------------------------------------------------------
 
 
 def test_a_picture_is_saved(dock, qtbot, tmp_path):

@@ -12,9 +12,10 @@ from napari_qsm.acquisition import Quantity
 from napari_qsm.io.nifti import read_volume, write_volume
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.contributions import get_reader
+from napari_qsm.widgets.convention import set_convention
 from napari_qsm.widgets.readout import ReadoutWidget
 from napari_qsm.widgets.reconstruct import ReconstructWidget
-from napari_qsm.widgets.view_panel import ViewPanel, set_convention
+from napari_qsm.widgets.view_panel import ViewPanel
 from napari_qsm.workbench.layers import quantity_of
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,7 @@ def test_both_conventions_are_left_handed_like_the_data(viewer, convention):
     set_convention(viewer, convention)
     camera = viewer.scene.camera
     assert camera.handedness == "left"
-    assert texts.RESEARCH_USE in viewer.canvas.overlays.text.text
+    assert texts.RESEARCH_ONLY in viewer.canvas.overlays.text.text
     right = (
         camera.orientation[2].value
         if hasattr(camera.orientation[2], "value")

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_qsm.acquisition import Grid, Maps, Quantity, Volume
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.convention import set_convention
 from napari_qsm.widgets.orthogonal import OrthogonalWindow
-from napari_qsm.widgets.view_panel import set_convention
 from napari_qsm.workbench.crosshair import voxel_position
 from napari_qsm.workbench.layers import layer_data, map_layers
 

@@ -11,8 +11,9 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from napari_qsm.widgets import compare_texts as texts
 from napari_qsm.widgets.compare_maps import MapList
 from napari_qsm.widgets.compare_table import ScoreTable
+from napari_qsm.widgets.convention import ConventionChoice
 from napari_qsm.widgets.dock_layout import lay_out
-from napari_qsm.widgets.letters import BorderLetters, ConventionChoice
+from napari_qsm.widgets.letters import BorderLetters
 from napari_qsm.widgets.orthogonal import OrthogonalWindow
 from napari_qsm.widgets.overlay_panel import OverlayPanel
 from napari_qsm.widgets.picture import save_picture

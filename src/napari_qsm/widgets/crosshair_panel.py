@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_qsm.widgets import compare_texts as texts
-from napari_qsm.widgets.letters import ConventionChoice
+from napari_qsm.widgets.convention import ConventionChoice
 from napari_qsm.widgets.picture import save_picture
 from napari_qsm.widgets.readout import anatomical
 from napari_qsm.workbench.crosshair import Position, values_at, voxel_position

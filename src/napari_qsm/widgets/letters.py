@@ -1,4 +1,4 @@
-"""Which way the patient lies: letters at the borders of a canvas, and the left-right switch."""
+"""Which way the patient lies: letters at the borders of a canvas."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.components.overlays import TextOverlay
 from numpy.typing import NDArray
-from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtCore import QTimer
 
-from napari_qsm.widgets import texts
-from napari_qsm.widgets.view_panel import set_convention
+from napari_qsm.widgets.convention import LETTERS, write_notice
 from napari_qsm.workbench.bearings import Letters, border_letters, screen_directions
 from napari_qsm.workbench.layers import grid_of
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from napari_qsm.acquisition import Grid
 
 _PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
+BLANK = " "
 _CHARACTER = 9
 """Pixels that a character of a layer's name takes, generously."""
 
@@ -56,14 +55,21 @@ class BorderLetters:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._overlays = {
-            f"border_{place}": TextOverlay(position=place, font_size=12, gridded=True, box=False)
+            f"{LETTERS}{place}": TextOverlay(
+                text=BLANK, position=place, font_size=12, gridded=True, box=False, visible=True
+            )
             for place in _PLACES
         }
         for name, overlay in self._overlays.items():
             viewer.canvas.overlays[name] = overlay
+        # Afterwards: while a layer comes or goes napari has boxes without texts, and cannot lay out
+        # a text that changes.
+        self._later = QTimer(singleShot=True, interval=0)
+        self._later.timeout.connect(self._write)
         for event in self._events():
             event.connect(self.update)
-        self.update()
+        write_notice(viewer)
+        self._write()
 
     def _events(self) -> tuple:
         dims, camera, layers = self._viewer.dims, self._viewer.scene.camera, self._viewer.layers
@@ -79,15 +85,21 @@ class BorderLetters:
         )
 
     def update(self, event: object = None) -> None:
+        """Write what is true as soon as the layers have come to rest."""
+        self._later.start()
+
+    def _write(self) -> None:
         """Write what is true now; nothing where no layer of ours says how it lies."""
         shown = [layer for layer in reversed(self._viewer.layers) if layer.visible]
         grid = next((g for g in map(grid_of, shown) if g is not None), None)
         found = letters_of(self._viewer, grid) if grid is not None else None
         left, right, top, bottom = found or ("",) * 4
         top, bottom = ("", bottom) if self._crowded(shown) else (top, "")
+        # Always visible, if blank: napari makes one text for each box only of what is visible while
+        # boxes come and go, and cannot draw an overlay that has fewer texts than boxes. A text
+        # without any character has no vertices, which is an error in OpenGL.
         for overlay, text in zip(self._overlays.values(), (left, right, top, bottom), strict=True):
-            overlay.text = text
-            overlay.visible = bool(text)
+            overlay.text = text or BLANK
 
     def _crowded(self, shown: list[Layer]) -> bool:
         """Whether names reach the middle of the upper border of a box."""
@@ -100,35 +112,9 @@ class BorderLetters:
 
     def disconnect_viewer(self) -> None:
         """Take the letters away and stop listening (the dock closes)."""
+        self._later.stop()
         for event in self._events():
             event.disconnect(self.update)
         for name in self._overlays:
             self._viewer.canvas.overlays.pop(name, None)
-
-
-class ConventionChoice(QComboBox):
-    """Radiological or neurological: turns a viewer's camera, and follows whoever else turns it."""
-
-    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        self.addItems([texts.RADIOLOGICAL, texts.NEUROLOGICAL])
-        self.setToolTip(texts.CONVENTION)
-        self.follow()
-        self.currentTextChanged.connect(lambda text: set_convention(viewer, text))
-        viewer.scene.camera.events.orientation.connect(self.follow)
-
-    def follow(self, event: object = None) -> None:
-        """Show the convention the viewer has."""
-        with QSignalBlocker(self):
-            self.setCurrentText(convention_of(self._viewer))
-
-    def disconnect_viewer(self) -> None:
-        """Stop listening to the viewer (the dock closes)."""
-        self._viewer.scene.camera.events.orientation.disconnect(self.follow)
-
-
-def convention_of(viewer: ViewerModel) -> str:
-    """Return the convention by where the patient's right is drawn."""
-    side = viewer.scene.camera.orientation[2]
-    return texts.RADIOLOGICAL if getattr(side, "value", side) == "left" else texts.NEUROLOGICAL
+        write_notice(self._viewer)

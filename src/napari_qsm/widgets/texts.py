@@ -1,6 +1,8 @@
 """Everything the window says that does not come from data or from a method's own description."""
 
 RESEARCH_USE = "Research use only, not a medical device."
+RESEARCH_ONLY = "Research use only"
+"""The same under a canvas, where there is little room; the docks say all of it."""
 
 TITLE = "Quantitative susceptibility mapping"
 

@@ -7,39 +7,18 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.convention import ConventionChoice
 from napari_qsm.widgets.export_menu import ExportButton
 from napari_qsm.workbench.layers import quantity_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-# Both are left-handed triples, as (S, A, R) is: setting only the 2D pair would mirror the 3D view.
-_ORIENTATIONS = {
-    texts.RADIOLOGICAL: ("away", "up", "left"),
-    texts.NEUROLOGICAL: ("towards", "up", "right"),
-}
 _DEEP = {"rendering": "mip", "colormap": "gray", "contrast_limits": None}
-_CORNERS = {texts.RADIOLOGICAL: "R on the left", texts.NEUROLOGICAL: "L on the left"}
-
-
-def set_convention(viewer: ViewerModel, convention: str) -> None:
-    """Turn the 2D and 3D cameras to the radiological or neurological convention.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-        The viewer.
-    convention : str
-        `texts.RADIOLOGICAL` or `texts.NEUROLOGICAL`.
-    """
-    viewer.scene.camera.orientation = _ORIENTATIONS[convention]
-    text = viewer.canvas.overlays.text
-    text.text = f"{_CORNERS[convention]} · {texts.RESEARCH_USE}"
-    text.visible = True
 
 
 def show_grid(viewer: ViewerModel, on: bool) -> None:
@@ -119,10 +98,7 @@ class ViewPanel(QWidget):
         self.grid.setCheckable(True)
         self.grid.setToolTip(texts.GRID)
         self.grid.toggled.connect(self._toggle_grid)
-        self.convention = QComboBox()
-        self.convention.addItems(list(_ORIENTATIONS))
-        self.convention.setToolTip(texts.CONVENTION)
-        self.convention.currentTextChanged.connect(lambda text: set_convention(viewer, text))
+        self.convention = ConventionChoice(viewer)
         self.save = QPushButton("Save maps…")
         self.save.setToolTip(texts.SAVE)
         self.save.setEnabled(False)
@@ -134,7 +110,6 @@ class ViewPanel(QWidget):
         layout.addWidget(self.convention, 1)
         layout.addWidget(self.save)
         layout.addWidget(self.export)
-        set_convention(viewer, self.convention.currentText())
         viewer.canvas.grid.events.enabled.connect(self._grid_changed)
 
     def show_side_by_side(self) -> None:
@@ -154,4 +129,5 @@ class ViewPanel(QWidget):
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         self._viewer.canvas.grid.events.enabled.disconnect(self._grid_changed)
+        self.convention.disconnect_viewer()
         self._depth.disconnect_viewer()

@@ -22,9 +22,9 @@ from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.solvers.data_terms import LeastAbsolute
 
 NOISE_SHARE = 0.14
-"""lambda over the noise of the field, in mm, for a field that is nothing but error. Absolute misfits
-are weighted by the noise, too (`robust_scale`), so lambda follows it and depends little on what
-else is wrong: as the cube root of the relative error (observed, docs/benchmarks.md)."""
+"""lambda over the noise of the field, in mm, for a field that is nothing but error. Absolute
+misfits are weighted by the noise, too (`robust_scale`), so lambda follows it and depends little on
+what else is wrong: as the cube root of the relative error (observed, docs/benchmarks.md)."""
 
 
 class L1(Parameters):
