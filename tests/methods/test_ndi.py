@@ -117,6 +117,7 @@ def test_it_improves_on_tkd_and_stops_near_its_best(case, limit):
 
     maps = reconstruct(measured)
     count = maps.provenance.chosen["iterations"]
+    assert isinstance(count, int)
     assert error(maps) < error(finished(find("tkd")(measured)))
     best = min(error(reconstruct(measured, iterations=int(count * f))) for f in (0.5, 0.7, 1.4, 2))
     assert error(maps) < limit * best

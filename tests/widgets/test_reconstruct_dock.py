@@ -191,15 +191,18 @@ def test_painting_on_the_mask_counts_at_the_next_run(dock, qtbot, viewer):
 
 def test_parameters_are_remembered_per_method_and_reset(dock):
     choose(dock, "tkd")
-    dock.method.form.controls["threshold"].text.setText("0.25")
-    dock.method.form.controls["threshold"].text.editingFinished.emit()
+    threshold = dock.method.form.controls["threshold"]
+    assert threshold.value is None  # chosen from the data until somebody takes it over
+    threshold.auto.click()
+    threshold.control.text.setText("0.25")
+    threshold.control.text.editingFinished.emit()
     choose(dock, "tv")
     choose(dock, "tkd")
     assert dock.method.form.controls["threshold"].value == 0.25
+    assert dock.workbench.parameters.threshold == 0.25
     dock.method.reset_button.click()
-    assert (
-        dock.method.form.controls["threshold"].value == dock.workbench.parameters.threshold != 0.25
-    )
+    assert dock.method.form.controls["threshold"].value is None
+    assert dock.workbench.parameters.threshold is None
 
 
 def test_a_file_opened_for_a_role_is_chosen_for_it(dock, qtbot, tmp_path, grid, brain):

@@ -206,15 +206,16 @@ class Workspace:
         name : str
             Of the parameter's field.
         value : float
-            In its unit.
+            In its unit; a whole number stays one.
         why : str
             Unit and how it came about, for the note "name = value WHY."
         model : type[Parameters], optional
             Into the range its field has the value is brought.
         """
+        whole = isinstance(value, int)
         if model is not None and (limits := number(model.model_fields[name])) is not None:
             value = min(max(value, limits.low), limits.high)
-        chosen = float(f"{value:.3g}")
+        chosen = round(value) if whole else float(f"{value:.3g}")
         self.chosen[name] = chosen
         told = {"regularization": "lambda"}.get(name, name.replace("_", " "))
         self.notes.append(f"{told} = {chosen:g} {why}.")
