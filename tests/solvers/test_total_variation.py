@@ -9,7 +9,8 @@ from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.solvers import admm
 from napari_qsm.solvers.admm import ShrinkageSplit, split_of, total_variation
-from napari_qsm.solvers.fourier import QuadraticStep, WeightedQuadraticStep
+from napari_qsm.solvers.data_terms import LeastSquares
+from napari_qsm.solvers.fourier import GradientNormal, QuadraticStep, SplitStep
 from napari_qsm.solvers.iteration import until_converged
 
 
@@ -122,10 +123,9 @@ def test_the_result_is_a_minimum(problem):
 
 def weighted_step(problem, weights, *, penalty=0.1, data_penalty=0.3):
     symbol, prior, data = problem
-    return WeightedQuadraticStep(
-        data, weights, symbol, prior,
-        penalty=penalty, data_penalty=data_penalty,
-    )  # fmt: skip
+    term = LeastSquares(data, weights, penalty=data_penalty)
+    normal = GradientNormal(symbol, prior, ratio=penalty / data_penalty)
+    return SplitStep(term, symbol, normal, shape=data.shape)
 
 
 def test_weights_of_one_change_nothing(problem):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.solvers.admm import RELAXATION, slabs
-from napari_qsm.solvers.data_terms import DataTerm, LeastSquares
+from napari_qsm.solvers.data_terms import DataTerm
 from napari_qsm.solvers.iteration import Pieces
 
 
@@ -164,45 +164,6 @@ class SplitStep:
         scale_spectrum(transform, self._symbol)
         self._predicted = yield from to_volume(transform, shape)
         return estimate
-
-
-class WeightedQuadraticStep(SplitStep):
-    """Minimise ``1/2 |W (A x - f)|^2 + penalty/2 |G x - s|^2`` over x, given ``G.H s``.
-
-    Parameters
-    ----------
-    data, weights : Tensor
-        f and W^2.
-    symbol, prior_symbol : Tensor
-        A and E2.
-    penalty, data_penalty : float
-        rho and mu.
-    estimate : Tensor, optional
-        The x the iteration starts from; zero if not given.
-    """
-
-    def __init__(
-        self,
-        data: Tensor,
-        weights: Tensor,
-        symbol: Tensor,
-        prior_symbol: Tensor,
-        *,
-        penalty: float,
-        data_penalty: float,
-        estimate: Tensor | None = None,
-    ) -> None:
-        predicted = None
-        if estimate is not None:
-            transform = scale_spectrum(torch.fft.rfftn(estimate), symbol)
-            predicted = torch.fft.irfftn(transform, s=estimate.shape)
-        super().__init__(
-            LeastSquares(data, weights, penalty=data_penalty),
-            symbol,
-            GradientNormal(symbol, prior_symbol, ratio=penalty / data_penalty),
-            shape=data.shape,
-            predicted=predicted,
-        )
 
 
 def inverse_normal(symbol: Tensor, prior_symbol: Tensor, penalty: float) -> Tensor:

@@ -163,7 +163,7 @@ def _start(acquisition: Acquisition, parameters: LSQR, space: Workspace) -> Tens
     label="LSQR",
     summary="Least squares in the mask, damped by the noise in the field's spectrum: a second.",
     parameters=LSQR,
-    references=("10.1145/355984.355989", "10.1002/nbm.3056"),
+    references=("10.1145/355984.355989",),
     uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE, Quantity.CHI),
     tuning="regularization",
 )

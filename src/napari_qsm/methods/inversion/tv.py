@@ -1,16 +1,13 @@
 """TV: total variation by ADMM."""
 
-from collections.abc import Generator
-
 import torch
-from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
+from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
     ERROR_SHARE,
-    FIRMNESS,
-    STEEPNESS,
+    PENALTY_RATIO,
+    Variation,
     chosen_regularization,
     data_weights,
     regularization_parameter,
@@ -18,12 +15,7 @@ from napari_qsm.methods.variation import (
     weights_parameter,
 )
 from napari_qsm.methods.workspace import Weighting, Workspace
-from napari_qsm.physics.gradient import Gradient
-from napari_qsm.solvers.admm import split_of, total_variation
-from napari_qsm.solvers.fourier import QuadraticStep, WeightedQuadraticStep
-
-DATA_PENALTY = 0.15
-"""Penalty of the weighted data split; 0.1 to 1 all converge, this soonest (measured)."""
+from napari_qsm.solvers.data_terms import LeastSquares
 
 
 class TV(Parameters):
@@ -32,7 +24,7 @@ class TV(Parameters):
     regularization: float | None = regularization_parameter()
     weights: Weighting = weights_parameter()
     penalty_ratio: float = parameter(
-        300.0,
+        PENALTY_RATIO,
         "Penalty of the split relative to lambda: changes the speed, not the answer.",
         low=10,
         high=1000,
@@ -41,45 +33,6 @@ class TV(Parameters):
     )
     tolerance: float = tolerance_parameter()
     max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=1000)
-
-
-def _start(
-    acquisition: Acquisition, space: Workspace, gradient: Gradient, threshold: float
-) -> tuple[Tensor | None, Tensor | None]:
-    """Estimate and split to start from: those of a given susceptibility, or none."""
-    if Quantity.CHI not in acquisition:
-        return None, None
-    estimate = space.place(acquisition[Quantity.CHI])
-    space.notes.append("Started from the given susceptibility.")
-    return estimate, split_of(gradient, estimate, threshold=threshold, steepness=STEEPNESS)
-
-
-def _data_term(
-    weighting: Weighting,
-    space: Workspace,
-    gradient: Gradient,
-    penalty: float,
-    data_penalty: float,
-    estimate: Tensor | None,
-) -> Generator[Step, None, QuadraticStep | WeightedQuadraticStep]:
-    """Return the data term for a weighting, pausing on the way."""
-    symbol = space.dipole.spectrum
-    prior = gradient.spectrum(space.shape, device=space.device)
-    field = space.field()
-    yield space.step(0.0, "preparing the data")
-    if weighting == "none":
-        return QuadraticStep(field, symbol, prior, penalty=penalty)
-    weights = data_weights(weighting, space)
-    yield space.step(0.0, "preparing the data")
-    return WeightedQuadraticStep(
-        field,
-        weights,
-        symbol,
-        prior,
-        penalty=penalty,
-        data_penalty=data_penalty,
-        estimate=estimate,
-    )
 
 
 @method(
@@ -101,23 +54,21 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
     with Workspace(acquisition, device, "TV") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        firmness = FIRMNESS if Quantity.CHI in acquisition else 1.0
-        ratio, data_penalty = parameters.penalty_ratio * firmness, DATA_PENALTY * firmness
         strength = chosen_regularization(
             parameters.regularization, ERROR_SHARE, TV, space, weighting
         )
-        penalty, threshold = ratio * strength, 1 / ratio
-        gradient = Gradient(space.voxel_size)
-        estimate, split = _start(acquisition, space, gradient, threshold)
+        variation = Variation(acquisition, space, strength, penalty_ratio=parameters.penalty_ratio)
         yield space.step(0.0, "preparing the data")
-        step = yield from _data_term(weighting, space, gradient, penalty, data_penalty, estimate)
+        field = space.field()
+        if weighting == "none":
+            iterates = variation.unweighted(field)
+        else:
+            weights = data_weights(weighting, space)
+            term = LeastSquares(field, weights, penalty=variation.data_penalty)
+            iterates = variation.iterates(term)
+            del weights, term
+        del field, variation
         yield space.step(0.0, "starting")
-        if estimate is None:
-            estimate = torch.zeros(space.shape, device=device)
-        iterates = total_variation(
-            step, gradient, estimate, threshold=threshold, split=split, region=space.region()
-        )
-        del step, estimate, split
         result = yield from space.follow(
             iterates, tolerance=parameters.tolerance, max_iterations=parameters.max_iterations
         )
