@@ -130,7 +130,7 @@ class Plane(QWidget):
         if same_place and self.layer.data.shape == data.shape:
             self.layer.data = data
             return
-        self.model.layers.clear()
+        self._take_away()
         kind = {"interpolation2d": "linear", "rendering": "mip"}
         self.model.add_layer(Image(data, name=source.name, **last, **kind))
         self.model.dims.order = self.order
@@ -141,8 +141,17 @@ class Plane(QWidget):
     def clear(self) -> None:
         """Show nothing."""
         self._source = None
-        self.model.layers.clear()
+        self._take_away()
         self.marks.update()
+
+    def _take_away(self) -> None:
+        """Remove the layer, in the canvas's own context.
+
+        OpenGL deletes by number, in the context that is current: that of the canvas drawn last,
+        which may be the main window's, whose things have the same numbers.
+        """
+        self.canvas.canvas._scene_canvas.set_current()
+        self.model.layers.clear()
 
     def _stand_before(self, side: str) -> None:
         """Look in 3D from the front, or from behind where the patient's left is on the left.
@@ -246,5 +255,5 @@ class Plane(QWidget):
             event.disconnect(self._repaint)
         self.model.mouse_drag_callbacks.clear()
         self.model.mouse_move_callbacks.clear()
-        self.model.layers.clear()
+        self._take_away()
         self.canvas.close()
