@@ -338,7 +338,7 @@ def test_keep_makes_a_result_with_provenance_and_use_fills_the_form(fingers, doc
     kept = next(x for x in fingers.viewer.layers if "maps" in x.metadata.get("qsm", {}))
     assert kept.metadata["qsm"]["provenance"].parameters["threshold"] == value
     assert dock.results == [f"TKD threshold={value:g} #1"]
-    assert dock.workbench.method != "tkd"  # what is chosen there stays chosen
+    assert dock.workbench.parameters.threshold != value  # what is set there stays set
     fingers.panel.use.click()
     assert dock.workbench.method == "tkd"
     assert dock.method.form.controls["threshold"].value == value
@@ -365,6 +365,7 @@ def test_without_inputs_it_says_what_is_missing(qtbot):
     qtbot.addWidget(reconstruct, before_close_func=lambda w: w.shut_down())
     explore = ExploreWidget(viewer)
     qtbot.addWidget(explore, before_close_func=lambda w: w.shut_down())
+    explore.panel.choose("tkd")
     explore.panel.control.slider.setSliderPosition(300)
     assert "local field" in explore.panel.status.text()
     assert not explore.panel.keep.isEnabled()
@@ -376,3 +377,31 @@ def test_a_picked_point_of_a_sweep_moves_the_slider_only(fingers, dock):
     assert fingers.panel.method.key == "tv"
     assert fingers.panel.value == 3e-4
     assert not fingers.live.solver.running
+
+
+def test_there_is_one_choice_of_method_for_slider_sweep_and_reconstruct(fingers, dock):
+    bench, panel = dock.workbench, fingers.panel
+    assert panel.method.key == bench.method
+    fingers.choose("tikhonov")
+    assert bench.method == "tikhonov" == dock.method.combo.currentData()
+    assert "Tikhonov" in fingers.explore.sweep.method.text()
+    bench.choose_method("tkd")
+    assert panel.method.key == "tkd"
+    assert "threshold" in panel.name.text()
+    bench.choose_method(next(m.key for m in bench.methods.values() if not m.tuning))
+    assert panel.method.key == "tkd"
+    assert "nothing to tune" in panel.badge.text()
+    bench.choose_method("tv+two_pass")
+    assert panel.method.key == "tv"
+    assert "without two passes" in panel.badge.text()
+    bench.set_parameter("regularization", 2e-4)
+    panel.show_value(3e-4)
+    panel.use.click()  # the wrapper stays
+    assert bench.method == "tv+two_pass"
+    assert bench.parameters.regularization == 3e-4
+
+
+def test_a_zero_that_the_slider_does_not_know_is_named(fingers, dock):
+    assert "relative" not in fingers.panel.badge.text()
+    dock.inputs.zero.choose("none")
+    fingers.wait(lambda: "relative to the mean of the mask" in fingers.panel.badge.text())

@@ -33,7 +33,7 @@ class ExploreWidget(QWidget):
         self.workbench = self.reconstruct.workbench
         self.live = LiveControl(napari_viewer, self.reconstruct, self)
         self.panel = self.live.panel
-        self.sweep = SweepPanel(napari_viewer, self.workbench)
+        self.sweep = SweepPanel(napari_viewer, self.workbench, self.reconstruct.run.device)
         self._closed = False
         notice = QLabel(texts.RESEARCH_USE)
         notice.setStyleSheet("color: gray")
@@ -57,16 +57,16 @@ class ExploreWidget(QWidget):
         self.reconstruct.start(self.live.method, self.live.parameters)
 
     def use(self) -> None:
-        """Take method and value over into the form of the Reconstruct dock."""
+        """Take the value over into the form of the Reconstruct dock."""
         method, bench = self.live.method, self.workbench
-        settings = bench.settings.get(method.key, {})
-        bench.settings[method.key] = {**settings, method.tuning: self.panel.value}
-        bench.choose_method(method.key)
+        key = bench.method if bench.unwrapped == method.key else method.key
+        bench.settings[key] = {**bench.settings.get(key, {}), method.tuning: self.panel.value}
+        bench.choose_method(key)
 
     def _pick(self, settings: dict[str, Any]) -> None:
         """Put the slider where a sweep was clicked, which shows its own map."""
-        method = self.workbench.chosen
-        self.panel.choose(method.key, settings.get(method.tuning))
+        bench = self.workbench
+        self.panel.choose(bench.unwrapped, settings.get(bench.chosen.tuning))
 
     def _show_ready(self, _: object = None) -> None:
         busy = self.workbench.job is not None

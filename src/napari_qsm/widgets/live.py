@@ -96,7 +96,9 @@ class LiveControl(QObject):
     @property
     def parameters(self) -> Parameters:
         """The method's settings in the Reconstruct dock, with the value of the slider."""
-        settings = self._bench.settings.get(self.method.key, {})
+        bench, own = self._bench, self.method.parameters.model_fields
+        key = bench.method if bench.unwrapped == self.method.key else self.method.key
+        settings = {n: v for n, v in bench.settings.get(key, {}).items() if n in own}
         value = {self.method.tuning: self.panel.value}
         made: Parameters = self.method.with_settings({**settings, **value})
         return made
@@ -279,6 +281,7 @@ class LiveControl(QObject):
         """Stop, free everything and stop listening; Qt's side may be gone already."""
         self._release()
         self.solver.close()
+        self.panel.disconnect_workbench()
         self._bench.inputs_changed.disconnect(self._outdate)
         self._bench.understood.disconnect(self._understand)
         for event in self._sights():

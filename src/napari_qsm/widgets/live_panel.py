@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_qsm import process
 from napari_qsm.acquisition import Quantity
 from napari_qsm.methods.registry import Method
+from napari_qsm.methods.wrapping import wrappers
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.number import NumberControl
 from napari_qsm.widgets.parameters import number_control, row_label
@@ -66,9 +67,10 @@ class LivePanel(QWidget):
             self.combo.addItem(f"⚡ {method.label}" if method.symbol else method.label, key)
             tip = f"<p>{method.summary}</p>"
             self.combo.setItemData(self.combo.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
-        first = next((k for k, m in self._methods.items() if m.symbol), next(iter(self._methods)))
-        self.combo.setCurrentIndex(self.combo.findData(first))
-        self.combo.currentIndexChanged.connect(self._show_method)
+        self.combo.setCurrentIndex(max(0, self.combo.findData(workbench.unwrapped)))
+        self.combo.currentIndexChanged.connect(self._choose_method)
+        workbench.method_changed.connect(self._follow)
+        workbench.inputs_changed.connect(self._show_badge)
         self._show_method()
 
     def _build(self) -> None:
@@ -153,7 +155,42 @@ class LivePanel(QWidget):
         if self.control is not None:
             self.control.set_value(value)
 
-    def _show_method(self, _: int = 0) -> None:
+    def _choose_method(self, _: int) -> None:
+        """Choose the method that was picked here for Reconstruct and the sweep, too."""
+        self._show_method()
+        self._workbench.change_method(self.method.key)
+
+    def _follow(self, _: str = "") -> None:
+        """Show the method that was chosen in Reconstruct, if it has something to tune."""
+        index = self.combo.findData(self._workbench.unwrapped)
+        if index not in (-1, self.combo.currentIndex()):
+            with QSignalBlocker(self.combo):
+                self.combo.setCurrentIndex(index)
+            self._show_method()
+        self._show_badge()
+
+    def _show_badge(self, _: object = None) -> None:
+        """Say when the slider acts, and what it leaves out of what Reconstruct says."""
+        method, bench = self.method, self._workbench
+        warm = Quantity.CHI in method.uses
+        told = [texts.LIVE_WARM if warm else texts.LIVE_RELEASE]
+        if method.symbol:
+            told = [texts.LIVE_FOLLOWS]
+        if bench.unwrapped != method.key:
+            told = [texts.LIVE_UNTUNED.format(bench.chosen.label, method.label)]
+        elif bench.wrappers:
+            left_out = (wrappers()[key].label for key in bench.wrappers)
+            told.append(texts.LIVE_PLAIN.format(" and ".join(left_out)))
+        if bench.inputs.zero != "mask":
+            told.append(texts.LIVE_ZERO)
+        self.badge.setText("; ".join(told) + ".")
+
+    def disconnect_workbench(self) -> None:
+        """Stop listening (the dock closes)."""
+        self._workbench.method_changed.disconnect(self._follow)
+        self._workbench.inputs_changed.disconnect(self._show_badge)
+
+    def _show_method(self) -> None:
         method = self.method
         field = method.parameters.model_fields[method.tuning]
         number = process.number(field)
@@ -174,10 +211,7 @@ class LivePanel(QWidget):
         self._slider.insertWidget(0, self.control, 1)
         for part in (self.name, self.control):
             part.setToolTip(f"<p>{field.description}</p>")
-        warm = Quantity.CHI in method.uses
-        self.badge.setText(
-            texts.LIVE_FOLLOWS if method.symbol else texts.LIVE_WARM if warm else texts.LIVE_RELEASE
-        )
+        self._show_badge()
         for part in (self.bar, self.stop):
             part.setVisible(method.symbol is None)
         self.say(texts.LIVE_MOVE)

@@ -51,10 +51,7 @@ class MethodPanel(QWidget):
 
     def _choose(self) -> None:
         """Take the method that was picked, in the wrappers there were, as far as they fit."""
-        around = self._workbench.wrappers
-        self._workbench.choose_method(self.combo.currentData())
-        if around and self._workbench.chosen.orientations == 1:
-            self._workbench.choose_wrappers(around)
+        self._workbench.change_method(self.combo.currentData())
 
     def show_method(self, key: str) -> None:
         """Show the summary, references and parameters of a method, and what is around it."""

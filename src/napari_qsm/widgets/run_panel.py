@@ -67,7 +67,8 @@ class RunPanel(QWidget):
         self._outcome = ""
 
         self.top = top = QHBoxLayout()
-        top.addWidget(QLabel("Device"))
+        self._device_label = QLabel("Device")
+        top.addWidget(self._device_label)
         top.addWidget(self.device)
         top.addStretch(1)
         top.addWidget(self.preview)
@@ -79,6 +80,11 @@ class RunPanel(QWidget):
         layout.addWidget(self.button)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
+
+    def hide_device(self) -> None:
+        """Offer no choice of device: another panel's counts."""
+        self._device_label.hide()
+        self.device.hide()
 
     def _clicked(self) -> None:
         if self._running:

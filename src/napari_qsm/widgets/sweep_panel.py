@@ -11,6 +11,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import (
+    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -49,6 +50,8 @@ class SweepPanel(QWidget):
         The viewer that shows the path of maps as one layer.
     workbench : Workbench
         Whose method is swept on whose inputs, and which takes the settings of a point.
+    device : QComboBox, optional
+        Where the device is chosen; None offers a choice here.
 
     Attributes
     ----------
@@ -58,7 +61,9 @@ class SweepPanel(QWidget):
 
     picked = Signal(dict)
 
-    def __init__(self, viewer: ViewerModel, workbench: Workbench) -> None:
+    def __init__(
+        self, viewer: ViewerModel, workbench: Workbench, device: QComboBox | None = None
+    ) -> None:
         super().__init__()
         self._workbench = workbench
         self.sweeping: Sweeping | None = None
@@ -70,6 +75,9 @@ class SweepPanel(QWidget):
         self.layers = ResultLayers(viewer)
         self.curves = SweepCurves()
         self.run = RunPanel(texts.SWEEP, texts.DEVICE, preview=False)
+        self._device = device or self.run.device
+        if device is not None:
+            self.run.hide_device()
         self._lay_out()
         self._connect()
         self._show_ready()
@@ -157,7 +165,7 @@ class SweepPanel(QWidget):
             return
         bench = self._workbench
         try:
-            device = devices.choose(self.run.device.currentText())
+            device = devices.choose(self._device.currentText())
         except InputError as error:
             self._failed(error)
             return

@@ -9,6 +9,10 @@ TITLE = "Quantitative susceptibility mapping"
 FIELD = "Local field: background removed, any unit (ppm, ppb, Hz, rad)."
 MASK = "Where chi is reconstructed. Without one, all voxels with a field count."
 MAGNITUDE = "Optional: tells methods that can use it how far to trust each voxel."
+NOISE = (
+    "Optional: standard deviation of the field in ppm, as Prepare makes it. Methods that weight "
+    "the field go by it first, and by the magnitude without it."
+)
 ZERO = (
     "What susceptibility is relative to: a constant makes no field, so somebody must choose. "
     "The choice is recorded with every map."
@@ -88,13 +92,23 @@ SAVE_PRESET_TIP = "Save all stages and parameters as a preset for the window and
 SAVE_RESULTS = "Save results…"
 SAVE_RESULTS_TIP = "Save fields, masks and R2* as BIDS derivatives with their provenance (JSON)."
 TO_RECONSTRUCT = "Reconstruct ▸"
-TO_RECONSTRUCT_TIP = "The local field, its mask and the magnitude are chosen there already."
+TO_RECONSTRUCT_TIP = (
+    "The local field, its mask, its noise and the magnitude are chosen there already."
+)
 EDITED_MASK = "mask (edited)"
 PREPARED = "The local field is ready and chosen in Reconstruct ({})."
 SIMULATING = "Simulating …"
 READING = "Reading …"
 
-LIVE_METHOD = "Which method the slider tunes. ⚡ methods follow it; the others solve on release."
+LIVE_METHOD = (
+    "The method of Reconstruct, of the slider and of the sweep: choose it here or there. "
+    "⚡ methods follow the slider; the others solve on release."
+)
+LIVE_PLAIN = "without {}"
+LIVE_ZERO = (
+    "χ is relative to the mean of the mask here; 'Keep as result' takes what Reconstruct says"
+)
+LIVE_UNTUNED = "{} has nothing to tune; the slider stays with {}"
 LIVE_FOLLOWS = "⚡ follows the slider: first the slices in view, then the volume"
 LIVE_RELEASE = "solves when the slider is released"
 LIVE_WARM = "solves when the slider is released, starting from the last map"
@@ -105,5 +119,5 @@ LIVE_STOP = "Stop solving; the last map that was finished or shown stays."
 LIVE_KEEP = "Keep as result"
 LIVE_KEEP_TIP = "Reconstruct with this value into the results, with all maps and their provenance."
 LIVE_USE = "Use in Reconstruct"
-LIVE_USE_TIP = "Take method and value over into the form of the Reconstruct dock."
+LIVE_USE_TIP = "Take the value over into the form of the Reconstruct dock."
 """The *Explore* dock; the slider's layer is called by method and value."""

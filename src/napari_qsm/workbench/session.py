@@ -32,8 +32,8 @@ class Inputs:
 
     Parameters
     ----------
-    field, mask, magnitude : Volume, optional
-        As loaded; `field` in any unit.
+    field, mask, magnitude, noise : Volume, optional
+        As loaded; `field` in any unit, `noise` its standard deviation.
     reference : Volume, optional
         A chi map in ppm to compare results with.
     unit : FieldUnit, optional
@@ -51,6 +51,7 @@ class Inputs:
     field: Volume | None = None
     mask: Volume | None = None
     magnitude: Volume | None = None
+    noise: Volume | None = None
     reference: Volume | None = None
     unit: FieldUnit | None = None
     field_strength: float | None = None
@@ -74,6 +75,7 @@ class Inputs:
             self.field,
             self.mask,
             self.magnitude,
+            self.noise,
             unit=self.unit,
             field_strength=self.field_strength,
             echo_time=self.echo_time,
@@ -198,6 +200,13 @@ class Workbench:
         """Choose another method; every method remembers its own settings."""
         self.method = key
         self.method_changed.emit(key)
+
+    def change_method(self, plain: str) -> None:
+        """Choose another method in the wrappers that are chosen, as far as they fit around it."""
+        around = self.wrappers
+        self.choose_method(plain)
+        if around and self.chosen.orientations == 1:
+            self.choose_wrappers(around)
 
     def choose_wrappers(self, keys: tuple[str, ...]) -> None:
         """Put other wrappers around the chosen method; what is set stays set."""
