@@ -1,18 +1,14 @@
-"""How soon a closed-form method shows what a slider says: ``python -m benchmarks.live``."""
+"""How soon a closed-form method shows what a slider says: ``python -m benchmarks --live``."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterable
 
-import napari_qsm  # noqa: F401  # before torch: it sets how threads wait
-
-import torch  # isort: skip
-
 import numpy as np
+import torch
 
 from benchmarks.tables import markdown
+from benchmarks.timing import seconds, transform_pair
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.methods.registry import Method, Parameters, methods
 from napari_qsm.methods.workspace import PADDING
@@ -34,18 +30,6 @@ def box(shape: tuple[int, int, int]) -> Acquisition:
     return Acquisition(
         Grid(shape, np.eye(4)), {Quantity.LOCAL_FIELD: field, Quantity.MASK: mask}, 3.0
     )
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def transform_pair(volume: torch.Tensor) -> None:
-    """Transform there and back: what everything is compared with."""
-    fourier.volume(fourier.spectrum(volume), volume.shape)
 
 
 def values(method: Method[Parameters]) -> Iterable[Parameters]:
@@ -80,9 +64,7 @@ def live_table(shapes: Iterable[tuple[int, int, int]] = SHAPES) -> str:
                 own, pair = [], []
                 for _ in range(REPETITIONS):
                     own.append(seconds(work))
-                    pair.append(
-                        seconds(lambda v=volume: fourier.volume(fourier.spectrum(v), v.shape))
-                    )
+                    pair.append(seconds(lambda v=volume: transform_pair(v)))
                 rows.append(
                     (
                         "x".join(map(str, size)),
@@ -95,9 +77,3 @@ def live_table(shapes: Iterable[tuple[int, int, int]] = SHAPES) -> str:
                 )
     head = ("transform", "method", "shown", "ms, best", "rfftn + irfftn, ms", "in pairs")
     return markdown("From a new value to the numbers on show", head, rows)
-
-
-if __name__ == "__main__":
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}, load {load}\n")
-    print(live_table())

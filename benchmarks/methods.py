@@ -7,7 +7,6 @@ not be redistributed; they are included where a folder with them is given.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import markdown
+from benchmarks.timing import finished
 from napari_qsm import process
 from napari_qsm.acquisition import Acquisition, Maps, Quantity
 from napari_qsm.evaluation.metrics import nrmse
@@ -102,13 +102,7 @@ def run(
     method: Method[Any], measured: Acquisition, settings: Mapping[str, Any] | None = None
 ) -> tuple[Maps, float]:
     """Return maps and seconds of one reconstruction."""
-    running = method(measured, method.with_settings(settings or {}))
-    began = time.perf_counter()
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value, time.perf_counter() - began
+    return finished(method(measured, method.with_settings(settings or {})))
 
 
 @dataclass

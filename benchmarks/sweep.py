@@ -1,19 +1,17 @@
 """What a sweep costs: eight points of TV over one cold solve.
 
-Run with ``python -m benchmarks.sweep [VOXEL_SIZE]``. Both are timed in turn and the best of several
+``python -m benchmarks --sweep``. Both are timed in turn and the best of several
 rounds counts, since other programs only ever add time.
 """
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Generator
 from typing import Any
 
 import torch
 
 from benchmarks.tables import markdown
+from benchmarks.timing import finished
 from napari_qsm.acquisition import Acquisition
 from napari_qsm.evaluation.sweep import Sweep, sweep
 from napari_qsm.evaluation.sweep_range import plan
@@ -22,16 +20,6 @@ from napari_qsm.methods.registry import Method, find
 from napari_qsm.training.phantom import sample_head
 
 ROUNDS = 2
-
-
-def finished(steps: Generator[Any, None, Any]) -> tuple[Any, float]:
-    """Run to the end; what was made, and the seconds it took."""
-    began = time.perf_counter()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value, time.perf_counter() - began
 
 
 def objectives(measured: Acquisition, method: Method[Any], made: Sweep) -> list[float]:
@@ -49,9 +37,8 @@ def objectives(measured: Acquisition, method: Method[Any], made: Sweep) -> list[
     return found
 
 
-def main() -> None:
-    """Print the table."""
-    voxel_size = float(sys.argv[1]) if len(sys.argv) > 1 else 1.5
+def sweep_table(voxel_size: float) -> str:
+    """Time a cold solve and both sweeps in turn; compare what they minimise, too."""
     method, measured = find("tv"), sample_head("healthy", voxel_size).acquisition
     values, _ = finished(plan(method, measured))
     cold, brief, thorough = [], [], []
@@ -61,15 +48,14 @@ def main() -> None:
         brief.append(seconds)
         thorough.append(finished(sweep(method, measured, values, thorough=True))[1])
     rows = [
-        ["one cold solve", f"{min(cold):.2f} s", "1.00"],
-        ["8-point sweep", f"{min(brief):.2f} s", f"{min(brief) / min(cold):.2f}"],
-        ["8-point sweep, thorough", f"{min(thorough):.2f} s", f"{min(thorough) / min(cold):.2f}"],
+        (told, f"{min(times):.2f} s", f"{min(times) / min(cold):.2f}")
+        for told, times in (
+            ("one cold solve", cold),
+            ("8-point sweep", brief),
+            ("8-point sweep, thorough", thorough),
+        )
     ]
     shape = "x".join(map(str, measured.grid.shape))
-    print(markdown(f"TV, {shape}", ["", "time", "over one cold solve"], rows))
-    worse = objectives(measured, method, made)
-    print("Objective over a cold solve's, percent:", ", ".join(f"{x:+.1f}" for x in worse))
-
-
-if __name__ == "__main__":
-    main()
+    table = markdown(f"TV, {shape}", ("", "time", "over one cold solve"), rows)
+    worse = ", ".join(f"{x:+.1f}" for x in objectives(measured, method, made))
+    return f"{table}\n\nObjective over a cold solve's, percent: {worse}"

@@ -1,0 +1,53 @@
+"""Wall times, and the pair of transforms they are compared with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from napari_qsm.physics import fourier
+
+T = TypeVar("T")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def finished(steps: Generator[Any, None, T]) -> tuple[T, float]:
+    """Run to the end; what was made, and the seconds it took."""
+    began = time.perf_counter()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value, time.perf_counter() - began
+
+
+def transform_pair(volume: Tensor) -> None:
+    """Transform there and back: what everything is compared with."""
+    fourier.volume(fourier.spectrum(volume), volume.shape)
+
+
+class Transforms(TorchFunctionMode):
+    """Counts pairs of transforms of volumes while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs = 0.0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Pass on every call; an ``irfft`` ends what an ``ifftn`` has begun."""
+        if func in (torch.fft.rfftn, torch.fft.irfftn, torch.fft.irfft):
+            self.pairs += 0.5
+        return func(*args, **(kwargs or {}))
