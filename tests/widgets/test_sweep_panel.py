@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from napari.layers import Layer
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
@@ -73,6 +74,21 @@ def test_a_sweep_becomes_one_layer_beside_the_others(panel, qtbot, viewer, dock)
     assert "TKD" in layer.name and "threshold" in layer.name
     assert tuple(layer.contrast_limits) == Quantity.CHI.window
     assert panel.run.status.text().startswith("TKD: 4 points")
+
+
+def test_the_layer_is_made_away_from_the_main_thread(panel, qtbot, viewer, monkeypatch):
+    """It costs a fifth of a second, in which the window would stand still."""
+    made, create = [], Layer.create
+
+    def noted(*data):
+        made.append(threading.current_thread())
+        return create(*data)
+
+    monkeypatch.setattr(Layer, "create", noted)
+    swept(panel, qtbot)
+    assert len(layers_of(viewer)) == 1
+    assert len(made) == 1
+    assert made[0] is not threading.main_thread()
 
 
 def test_every_map_of_the_layer_is_that_of_its_value(panel, qtbot, viewer):

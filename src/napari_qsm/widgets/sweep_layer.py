@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
@@ -11,10 +12,12 @@ from napari_qsm.acquisition import Quantity
 from napari_qsm.evaluation.sweep import Sweep
 from napari_qsm.widgets.view_panel import label
 from napari_qsm.workbench.layers import LayerData, dress, quantity_of
-from napari_qsm.workbench.sweeping import cut
+from napari_qsm.workbench.sweeping import Sweeping, cut
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from napari_qsm.workbench.job import Progress
 
 
 class SweepLayer(QObject):
@@ -36,6 +39,8 @@ class SweepLayer(QObject):
         self._viewer = viewer
         self._layer: Layer | None = None
         self._made_of: LayerData | None = None
+        self._ready: tuple[LayerData, Layer] | None = None
+        """The layer of a sweep under way, made before it is shown."""
         self._sweep_length = 0
         self._led = -1
         """Where the slider was put last, to tell whether somebody has moved it since."""
@@ -59,6 +64,25 @@ class SweepLayer(QObject):
         there = self._layer is not None and 0 <= self._step < self._sweep_length
         return self._step if there else None
 
+    def steps(self, sweeping: Sweeping) -> Generator[Progress, None, Sweep | None]:
+        """Run a sweep and make its layer beside it: for a thread other than the main one.
+
+        napari looks through a new layer's data, which stops a window for a fifth of a second.
+        """
+        steps, known = sweeping.job.run(), None
+        try:
+            while True:
+                step = next(steps)
+                if sweeping.layer is not None and sweeping.layer is not known:
+                    known = sweeping.layer
+                    self._ready = known, Layer.create(*known)
+                yield step
+        except StopIteration as end:
+            made: Sweep | None = end.value
+            return made
+        finally:
+            steps.close()
+
     def show(self, data: LayerData, sweep: Sweep) -> None:
         """Show the points so far, in a new layer or in the one that is there.
 
@@ -67,7 +91,9 @@ class SweepLayer(QObject):
         self._sweep_length = len(sweep.points)
         if self._layer is None or self._made_of is not data:
             self._made_of = data
-            self._layer = self._viewer.add_layer(Layer.create(*data))
+            ready, self._ready = self._ready, None
+            made = ready[1] if ready is not None and ready[0] is data else Layer.create(*data)
+            self._layer = self._viewer.add_layer(made)
             dress(self._layer)
             for layer in self._viewer.layers:
                 if quantity_of(layer) is Quantity.MASK:  # in 3D it would cover everything
@@ -108,7 +134,7 @@ class SweepLayer(QObject):
             QTimer.singleShot(0, self.gone.emit)
 
     def _let_go(self) -> None:
-        self._layer = self._made_of = None
+        self._layer = self._made_of = self._ready = None
         self._sweep_length, self._led = 0, -1
 
     def drop(self) -> None:

@@ -104,8 +104,6 @@ class SweepPanel(QWidget):
         self.keep.setToolTip(texts.KEEP_TIP)
         self.export.setToolTip(texts.EXPORT_TIP)
         ends = QHBoxLayout()
-        ends.addWidget(self.keep)
-        ends.addWidget(self.export)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.method)
@@ -113,6 +111,8 @@ class SweepPanel(QWidget):
         layout.addWidget(self.run)
         layout.addWidget(self.curves)
         layout.addLayout(ends)
+        for button in (self.keep, self.export):
+            ends.addWidget(button)
 
     def _connect(self) -> None:
         self.run.run_wanted.connect(self.start)
@@ -121,7 +121,7 @@ class SweepPanel(QWidget):
         self.layer.moved.connect(self.curves.highlight)
         self.layer.gone.connect(self._forget)
         self.keep.clicked.connect(self.keep_point)
-        self.export.clicked.connect(self._ask_and_export)
+        self.export.clicked.connect(lambda: self.export_table())
         self._signals = (
             self._workbench.method_changed,
             self._workbench.understood,
@@ -154,8 +154,8 @@ class SweepPanel(QWidget):
         for edit in (self.low, self.high):
             edit.setPlaceholderText(texts.AUTO)
         self.run.show_ready(self.reason_not_to_run())
-        for button in (self.keep, self.export):
-            button.setEnabled(self.sweep is not None)
+        self.keep.setEnabled(self.sweep is not None)
+        self.export.setEnabled(self.sweep is not None)
 
     # -- running ----------------------------------------------------------------------------
 
@@ -174,13 +174,13 @@ class SweepPanel(QWidget):
         self._forget()
         bench.runs += 1
         over = Range(low, high, self.points.value())
-        self.sweeping = Sweeping(
+        self.sweeping = sweeping = Sweeping(
             bench.inputs, bench.chosen, bench.parameters, device, over, bench.runs
         )
         self._began = time.perf_counter()
         self.run.show_running(True)
         run_generator(
-            self.sweeping.job.run,
+            lambda: self.layer.steps(sweeping),
             on_step=self._progressed,
             on_done=self._finished,
             on_error=self._failed,
@@ -270,14 +270,11 @@ class SweepPanel(QWidget):
 
         run_function(lambda: kept(sweep, index, number), on_done=show, on_error=self._failed)
 
-    def _ask_and_export(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, texts.EXPORT, "sweep.csv", "CSV (*.csv)")
-        if path:
-            self.export_table(Path(path))
-
-    def export_table(self, path: Path) -> None:
-        """Write the figures of all points to a file, replacing what is there."""
-        if (sweep := self.sweep) is not None:
+    def export_table(self, path: Path | None = None) -> None:
+        """Write the figures of all points to a file, replacing what is there; ask, without path."""
+        if path is None:
+            path = Path(QFileDialog.getSaveFileName(self, texts.EXPORT, "sweep.csv", texts.CSV)[0])
+        if (sweep := self.sweep) is not None and path.name:
             run_function(
                 lambda: path.write_text(sweep.table(), encoding="utf-8"),
                 on_done=lambda _: show_info(texts.EXPORTED.format(path)),

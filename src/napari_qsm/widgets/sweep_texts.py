@@ -17,6 +17,7 @@ KEEP = "Keep this result"
 KEEP_TIP = "Add the map of this point to the results, with its residual and how it was made."
 EXPORT = "Export CSV…"
 EXPORT_TIP = "Save all figures of all points as a table."
+CSV = "CSV (*.csv)"
 EXPORTED = "Saved the table of the sweep to {}."
 
 L_CURVE, U_CURVE, ERROR, FREQUENCIES = "L-curve", "U-curve", "Error", "Frequencies"
