@@ -1,5 +1,6 @@
 """HD-QSM: absolute misfits to find the outliers, squared ones for the rest."""
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
     ERROR_SHARE,
+    FIRMNESS,
     Variation,
     chosen_regularization,
     data_weights,
@@ -30,7 +32,11 @@ class HD(Parameters):
     regularization: float | None = regularization_parameter()
     weights: Weighting = weights_parameter()
     first_iterations: int = parameter(
-        20, "Iterations with absolute misfits, before outliers are discounted.", low=1, high=200
+        20,
+        "Iterations with absolute misfits, before outliers are discounted; a fifth of them where a "
+        "susceptibility is given, which shows most outliers.",
+        low=1,
+        high=200,
     )
     tolerance: float = tolerance_parameter()
     max_iterations: int = parameter(
@@ -102,11 +108,13 @@ def hd(acquisition: Acquisition, parameters: HD, device: torch.device) -> Recons
             error = space.dipole(estimate).sub_(field)
             return LeastSquares(field, discounted(weights, error), penalty=penalty)
 
+        count = parameters.first_iterations
+        if Quantity.CHI in acquisition:
+            count = math.ceil(count / FIRMNESS)
+            space.notes.append(f"The first stage took {count} iterations, starting from it.")
         yield space.step(0.0, "starting")
         first = LeastAbsolute(field, weights, scale=robust_scale(space), penalty=penalty)
-        iterates = two_stages(
-            variation, first, second, first_iterations=parameters.first_iterations
-        )
+        iterates = two_stages(variation, first, second, first_iterations=count)
         del first, variation
         result = yield from space.follow(
             iterates, tolerance=parameters.tolerance, max_iterations=parameters.max_iterations
