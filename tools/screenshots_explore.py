@@ -1,7 +1,7 @@
 """Draw the Explore and Compare docks and the four views at work, for docs/images.
 
     tools/with_display.sh python tools/screenshots_explore.py docs/images [--size 1680x1050]
-        [--voxel-size 2]
+        [--voxel-size 2] [--only compare]
 
 ``explore.png``, ``sweep.png``, ``compare.png`` and ``four-views.png``, all of the digital head with
 a haemorrhage and a calcification: no person is in them.
@@ -127,9 +127,9 @@ def explore(window: Window, target: Path) -> None:
 def compare(window: Window, truth: Layer, target: Path) -> None:
     """Hold three maps against the truth, and look at one place in all of them."""
     viewer = window.viewer
-    for key in ("tkd", "tv", "tv+uncertainty"):
+    for key in ("tkd+sigma", "tikhonov", "tv"):
         reconstruct(window, key)
-    _, *others = [x for x in viewer.layers if quantity_of(x) is Quantity.CHI]
+    others = [x for x in viewer.layers if quantity_of(x) is Quantity.CHI and x is not truth]
     dock = to_front(viewer, COMPARE)
     dock.maps.tick([*others, truth])
     dock.scores.reference.choose(truth)
@@ -139,7 +139,7 @@ def compare(window: Window, truth: Layer, target: Path) -> None:
     shoot(viewer.window._qt_window, target / "compare.png")
     dock.show_views()
     wait(dock.open_views.isEnabled, "the four views")
-    dock.views.show_map(others[-1])
+    dock.views.show_map(others[0])  # the one with an uncertainty
     brightest = np.unravel_index(np.argmax(truth.data), truth.data.shape)
     dock.views.move_to(truth.data_to_world(brightest))
     shoot(dock.views, target / "four-views.png")
@@ -151,14 +151,17 @@ def main() -> int:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", default="1680x1050")
     parser.add_argument("--voxel-size", type=float, default=2.0)
+    parser.add_argument("--only", choices=("explore", "compare"))
     asked = parser.parse_args()
     asked.target.mkdir(parents=True, exist_ok=True)
     window = make_window()
     window.viewer.window.resize(*(int(n) for n in asked.size.split("x")))
     rest(0.5)
     truth = open_head(window, asked.voxel_size)
-    explore(window, asked.target)
-    compare(window, truth, asked.target)
+    if asked.only != "compare":
+        explore(window, asked.target)
+    if asked.only != "explore":
+        compare(window, truth, asked.target)
     sys.stdout.flush()
     # Nothing is left to be done, and Qt takes its time to come down.
     os._exit(0)

@@ -279,6 +279,8 @@ def test_computing_can_be_cancelled_and_says_what_it_lacks(dock, viewer, qtbot):
     dock.maps.tick([viewer.layers["χ  near"]])
     dock.scores.start()
     dock.scores.cancel()
+    assert dock.scores.status.text() == compare_texts.CANCELLING
+    assert not dock.scores.compute.isEnabled()
     qtbot.waitUntil(lambda: dock.scores.status.text() == compare_texts.CANCELLED, timeout=10_000)
     assert dock.scores.scores == ()
 

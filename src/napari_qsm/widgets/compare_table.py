@@ -172,16 +172,22 @@ class ScoreTable(QWidget):
         run_generator(work, on_step=self._progressed, on_done=self._finished, on_error=self._failed)
 
     def cancel(self) -> None:
-        """Stop after the figure that is being computed."""
+        """Stop after the figure that is being computed, which may take a second or two."""
         self._cancelled = True
+        if self._running:
+            self.compute.setEnabled(False)
+            self.status.setText(texts.CANCELLING)
 
     def _show_running(self, on: bool) -> None:
         self._running, self._cancelled = on, False
         self.bar.setVisible(on)
         self.bar.setValue(0)
+        self.compute.setEnabled(True)
         self.compute.setText(texts.CANCEL if on else texts.COMPUTE)
 
     def _progressed(self, step: Step) -> None:
+        if self._cancelled:
+            return
         self.bar.setValue(round(1000 * step.fraction))
         self.status.setText(step.message)
 
@@ -269,7 +275,7 @@ class ScoreTable(QWidget):
 
     def shut_down(self) -> None:
         """Stop computing and let go of all layers (the dock closes)."""
-        self.cancel()
+        self._cancelled = True
         self._follow([])
         self.reference.disconnect_viewer()
         self.mask.disconnect_viewer()

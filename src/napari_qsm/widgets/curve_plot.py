@@ -11,7 +11,7 @@ import pyqtgraph as pg
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from numpy.typing import ArrayLike, NDArray
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 
 COLOURS = ("#4cc9f0", "#f8961e", "#b5e48c", "#f15bb5", "#ffd166", "#c77dff")
 """Of lines and marks; apart on dark and light, and for people who see no red or green."""
@@ -33,6 +33,9 @@ GLYPHS = {
     "nrmse": "⬢",
 }
 """How a mark is drawn, and what stands for it in words."""
+
+
+_SIZE = QSize(360, 220)
 
 
 def colour_of(key: str) -> str:
@@ -131,13 +134,17 @@ class CurvePlot(pg.PlotWidget):
 
     picked = Signal(int)
 
+    def sizeHint(self) -> QSize:
+        """Ask for little: in a dock pyqtgraph's own wish would hide what follows."""
+        return _SIZE
+
     def __init__(self) -> None:
         axes = {side: ReadableLog(side) for side in ("bottom", "left")}
         theme = get_theme(get_settings().appearance.theme)
         super().__init__(background=theme.background.as_hex(), axisItems=axes)
         self._ink = theme.text.as_hex()
         self.setAntialiasing(True)
-        self.setMinimumHeight(240)
+        self.setMinimumHeight(_SIZE.height())
         self.setMenuEnabled(False)
         self.hideButtons()
         self.setMouseEnabled(x=False, y=False)  # the wheel scrolls the dock

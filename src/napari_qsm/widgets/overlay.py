@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,13 +189,15 @@ class OverlayLayer(QObject):
             source.events.data.disconnect(self.update)
         self._viewer.dims.events.current_step.disconnect(self._stepped)
         self._sources = ()
-        self.shown.emit(False)
+        with suppress(RuntimeError):  # Qt's side may be gone already
+            self.shown.emit(False)
 
     def shut_down(self) -> None:
         """Stop following; the layer stays, as a map like any other."""
         self.layer = None
         self._viewer.layers.events.removed.disconnect(self._removed)
-        self.blockSignals(True)
+        with suppress(RuntimeError):  # Qt's side may be gone already
+            self.blockSignals(True)
         self._forget()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
@@ -200,6 +201,7 @@ class SharedWindow(QWidget):
 
     def shut_down(self) -> None:
         """Let go of all maps."""
-        self._later.stop()
+        with suppress(RuntimeError):  # Qt's side may be gone already
+            self._later.stop()
         self._listen(on=False)
         self.layers, self._kinds, self._led = [], {}, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,9 @@ class StageRunner(QObject):
     def close(self) -> None:
         """Cancel, and tell nobody any more (the dock closes)."""
         self.cancel()
-        self._soon.stop()
-        self.blockSignals(True)
+        with suppress(RuntimeError):  # Qt's side may be gone already
+            self._soon.stop()
+            self.blockSignals(True)
 
     def _give_up_what_is_outdated(self) -> None:
         bench = self._preparation
