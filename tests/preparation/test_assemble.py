@@ -191,6 +191,65 @@ def test_a_magnitude_without_signal_is_refused():
     )
 
 
+def noise(scale=1.0, grid=GRID, **stated):
+    values = np.random.default_rng(2).uniform(0.001, 0.003, SHAPE) * BALL * scale
+    return Volume(values.astype(np.float32), grid, **stated)
+
+
+def test_a_noise_map_goes_in_as_it_is():
+    made = assemble(field(unit="ppm"), mask(), noise=noise(unit="ppm", source="n.nii"))
+    assert np.array_equal(made[Quantity.FIELD_NOISE], noise().data)
+    assert made.sources == {Quantity.FIELD_NOISE: "n.nii"}
+    assert made.notes == ()
+    assert Quantity.FIELD_NOISE not in assemble(field(), mask())
+    assert noted(assemble(field(), mask(), noise=noise()), "stated for the noise map, so ppm")
+
+
+def test_a_noise_map_in_another_unit_becomes_ppm_with_a_note():
+    factor = ppm_per_unit(FieldUnit.HZ, field_strength=3.0)
+    made = assemble(field(), mask(), noise=noise(1 / factor, unit="Hz", field_strength=3.0))
+    assert made[Quantity.FIELD_NOISE] == pytest.approx(noise().data, rel=1e-5)
+    assert noted(made, f"noise map was multiplied by {factor:.6g}")
+
+
+def with_one(value, where):
+    spoilt = noise()
+    spoilt.data[where] = value
+    return spoilt
+
+
+CENTRE, CORNER = (8, 9, 10), (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (with_one(-1e-4, CENTRE), "down to -0.0001 ppm"),
+        (with_one(-1e-4, CORNER), "down to -0.0001 ppm"),
+        (with_one(np.nan, CENTRE), "1 voxels inside the mask"),
+        (with_one(np.inf, CENTRE), "1 voxels inside the mask"),
+        (noise(0), "zero everywhere"),
+        (noise(1000), "median of 2"),
+        (noise(unit="seconds"), "'seconds'"),
+        (noise(unit="Hz"), "B0 in tesla"),
+        (noise(grid=Grid(SHAPE, GRID.affine + np.eye(4, k=3) * 5)), "5.00 mm away"),
+        (Volume(np.ones((2, 2, 2)), Grid((2, 2, 2), np.eye(4))), "shape (2, 2, 2)"),
+        (Volume(np.ones((*SHAPE, 3)), GRID), "one 3D volume"),
+        (Volume(np.ones(SHAPE, complex), GRID), "real numbers"),
+    ],
+)
+def test_what_is_no_noise_of_this_field_is_refused(given, words):
+    told = refusal(field(), mask(), noise=given)
+    assert words in told
+    assert told.startswith("The noise map") or "Hz" in told
+
+
+def test_a_noise_map_may_be_undefined_outside_the_mask():
+    made = assemble(field(), mask(), noise=with_one(np.inf, CORNER))
+    assert np.array_equal(made[Quantity.FIELD_NOISE], noise().data)
+    assert noted(made, "1 voxels of the noise map outside the mask")
+
+
 def test_the_sources_are_kept():
     made = assemble(field(source="f.nii"), Volume(BALL, GRID, source="m.nii"))
     assert made.sources == {Quantity.LOCAL_FIELD: "f.nii", Quantity.MASK: "m.nii"}

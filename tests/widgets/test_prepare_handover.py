@@ -89,6 +89,7 @@ def test_the_field_flows_to_reconstruct_without_a_click(hands, loaded, reconstru
     assert roles["field"].layer.name == "local field · Toy background"
     assert roles["mask"].layer.name == "mask · after Toy background"
     assert roles["magnitude"].layer.name == "magnitude"
+    assert roles["noise"].layer is None  # the toys make none
     chain = [loaded.preparation.recipe.choice(place).use for place in Place]
     reliable = loaded.preparation.made[Place.BACKGROUND].maps[Quantity.MASK]
 

@@ -23,6 +23,7 @@ def reconstruct(
     method: Annotated[str, typer.Option("--method", help="Key of a method; see 'methods'.")],
     mask: Annotated[Path | None, typer.Option("--mask", help="Brain mask.")] = None,
     magnitude: Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")] = None,
+    noise: options.Noise = None,
     settings: options.Settings = None,
     unit: Annotated[
         str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
@@ -54,6 +55,7 @@ def reconstruct(
         read_volume(field),
         read_volume(mask) if mask else None,
         read_volume(magnitude) if magnitude else None,
+        read_volume(noise) if noise else None,
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

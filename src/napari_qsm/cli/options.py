@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="A parameter, NAME=VALUE.")]
+Noise = Annotated[
+    Path | None,
+    typer.Option("--noise", help="Standard deviation of FIELD in ppm, as 'prepare' writes it."),
+]
 FieldStrength = Annotated[float | None, typer.Option("--b0", help="Field strength in tesla.")]
 EchoTimes = Annotated[
     str | None, typer.Option("--te", help="Echo times in seconds: 0.004,0.008,...")

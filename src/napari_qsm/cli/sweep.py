@@ -33,6 +33,7 @@ def sweep(
     points: Annotated[int, typer.Option("--points", help="Values, in equal ratios.")] = 8,
     mask: Annotated[Path | None, typer.Option("--mask", help="Brain mask.")] = None,
     magnitude: Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")] = None,
+    noise: options.Noise = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="A chi map in ppm to compare with.")
     ] = None,
@@ -75,6 +76,7 @@ def sweep(
         read_volume(field),
         read_volume(mask) if mask else None,
         read_volume(magnitude) if magnitude else None,
+        read_volume(noise) if noise else None,
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

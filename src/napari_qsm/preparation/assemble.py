@@ -1,7 +1,7 @@
 """From loaded volumes to a checked `Acquisition` whose field is in ppm.
 
 The command line and the window both come through `assemble`; it is the only place where units are
-decided, masks are made boolean and magnitudes combined.
+decided, masks are made boolean, magnitudes combined and noise maps looked over.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ def assemble(
     field: Volume,
     mask: Volume | None = None,
     magnitude: Volume | None = None,
+    noise: Volume | None = None,
     *,
     unit: FieldUnit | None = None,
     field_strength: float | None = None,
     echo_time: float | None = None,
     b0_direction: ArrayLike | None = None,
 ) -> Acquisition:
-    """Bring a local field, a mask and a magnitude together on the field's grid.
+    """Bring a local field, a mask, a magnitude and a noise map together on the field's grid.
 
     What the caller states goes before what the files state; without either, ppm is assumed and
     noted. Every conversion leaves a sentence in `Acquisition.notes`.
@@ -46,6 +47,9 @@ def assemble(
         field is finite and not zero.
     magnitude : Volume, optional
         3D, or 4D with echoes last: then the root of the sum of squares is taken.
+    noise : Volume, optional
+        3D standard deviation of the field, as the preparation makes it; in ppm unless its file
+        states another `FieldUnit`. 0 says that nothing is known of a voxel.
     unit : FieldUnit, optional
         Unit of the field.
     field_strength : float, optional
@@ -58,17 +62,18 @@ def assemble(
     Returns
     -------
     Acquisition
-        Local field in ppm, zero where it was not finite outside the mask; boolean mask; magnitude.
-        Its history is that of the field.
+        Local field in ppm, zero where it was not finite outside the mask; boolean mask; magnitude;
+        noise in ppm. Its history is that of the field.
 
     Raises
     ------
     InputError
         If volumes do not lie on one grid, the mask is empty or no mask, the field holds NaN inside
-        it or zeros only, a constant that the conversion needs is missing, or the numbers cannot be
-        in the unit that was assumed or read from a file.
+        it or zeros only, a constant that the conversion needs is missing, the numbers cannot be in
+        the unit that was assumed or read from a file, or the noise is negative, or not a number or
+        zero throughout inside the mask.
     """
-    others = [v for v in (mask, magnitude) if v is not None]
+    others = [v for v in (mask, magnitude, noise) if v is not None]
     # Where B0 lies is decided by the field alone, so doubts about it elsewhere do not matter.
     notes = [*field.notes, *(n for v in others for n in v.notes if not about_b0(n))]
     volumes = [field, *others]
@@ -88,6 +93,9 @@ def assemble(
     if magnitude is not None:
         made[Quantity.MAGNITUDE] = _magnitude(field, magnitude, notes)
         named[Quantity.MAGNITUDE] = magnitude
+    if noise is not None:
+        made[Quantity.FIELD_NOISE] = _noise(field, noise, inside, constants, notes)
+        named[Quantity.FIELD_NOISE] = noise
     return Acquisition(
         grid,
         made,
@@ -220,7 +228,7 @@ def _in_ppm(
     constants: Acquisition,
     notes: list[str],
 ) -> NDArray[np.floating]:
-    chosen = unit or _stated_unit(field)
+    chosen = unit or _stated_unit("field", field)
     if chosen is None:
         notes.append("No unit is stated for the field, so ppm was assumed.")
     taken = chosen or FieldUnit.PPM
@@ -239,15 +247,15 @@ def _in_ppm(
     return ppm
 
 
-def _stated_unit(field: Volume) -> FieldUnit | None:
-    if not field.unit:
+def _stated_unit(name: str, volume: Volume) -> FieldUnit | None:
+    if not volume.unit:
         return None
     try:
-        return FieldUnit.parse(field.unit)
+        return FieldUnit.parse(volume.unit)
     except ValueError:
         known = ", ".join(unit.value for unit in FieldUnit)
         raise InputError(
-            f"The field is said to be in '{field.unit}', which is no unit of a field; state one "
+            f"The {name} is said to be in '{volume.unit}', which is no unit of a field; state one "
             f"of {known}."
         ) from None
 
@@ -328,3 +336,55 @@ def _magnitude(field: Volume, magnitude: Volume, notes: list[str]) -> NDArray[np
         f"The {given.shape[3]} echoes of the magnitude were combined (root of the sum of squares)."
     )
     return np.sqrt(combined)
+
+
+def _noise(
+    field: Volume,
+    noise: Volume,
+    inside: NDArray[np.bool_],
+    constants: Acquisition,
+    notes: list[str],
+) -> NDArray[np.floating]:
+    """Return the standard deviation of the field in ppm, zero where it is unknown."""
+    if noise.data.ndim != 3 or noise.data.dtype.kind not in "iuf":
+        raise InputError(
+            f"The noise map holds {noise.data.dtype} values of shape {noise.data.shape} where one "
+            "3D volume of real numbers was expected; choose one volume."
+        )
+    _refuse_misfit("noise map", field, noise)
+    unit = _stated_unit("noise map", noise)
+    if unit is None:
+        notes.append("No unit is stated for the noise map, so ppm was assumed.")
+    factor = _factor(unit or FieldUnit.PPM, constants)
+    values = noise.data.astype(np.float64) * factor
+    if factor != 1:
+        notes.append(f"The noise map was multiplied by {factor:.6g} to be in ppm.")
+    unfit = ~np.isfinite(values)
+    if count := int(np.count_nonzero(unfit & inside)):
+        raise InputError(
+            f"The noise map holds {count} voxels inside the mask that are not numbers (NaN or "
+            "Inf); set them to 0, which gives them no weight, or choose another volume."
+        )
+    if count := int(np.count_nonzero(unfit)):
+        values[unfit] = 0
+        notes.append(f"{count} voxels of the noise map outside the mask were no numbers; set to 0.")
+    _refuse_noise(values, inside)
+    return values
+
+
+def _refuse_noise(ppm: NDArray[np.floating], inside: NDArray[np.bool_]) -> None:
+    """Refuse what is no standard deviation of any field that was measured."""
+    if (lowest := float(ppm.min())) < 0:
+        raise InputError(
+            f"The noise map goes down to {lowest:.3g} ppm where a standard deviation, which is "
+            "never negative, was expected; choose another volume."
+        )
+    if not (middle := float(np.median(ppm[inside]))) <= 1:
+        raise InputError(
+            f"The noise map has a median of {middle:.3g} ppm inside the mask where far less than 1 "
+            "ppm was expected; state its unit in its sidecar or choose another volume."
+        )
+    if not ppm[inside].any():
+        raise InputError(
+            "The noise map is zero everywhere inside the mask; choose another volume or none."
+        )

@@ -27,12 +27,13 @@ _ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[type[Layer], ...], str,
     "field": ("Field", (Quantity.LOCAL_FIELD,), (Image,), texts.FIELD, True),
     "mask": ("Mask", (Quantity.MASK,), (Labels, Image), texts.MASK, True),
     "magnitude": ("Magnitude", (Quantity.MAGNITUDE,), (Image,), texts.MAGNITUDE, True),
+    "noise": ("Field noise", (Quantity.FIELD_NOISE,), (Image,), texts.NOISE, True),
     "reference": ("Reference χ", (Quantity.CHI,), (Image,), texts.REFERENCE, False),
 }
 
 
 class InputsPanel(QWidget):
-    """Rows for field, mask, magnitude and reference, and for unit, B0, TE and B0 direction.
+    """Rows for field, mask, magnitude, noise and reference, and for unit, B0, TE and B0 direction.
 
     It tells the workbench what was chosen; what the program understood comes back through
     `show_understanding` as placeholders, so that a typed number always means a correction.
@@ -47,6 +48,7 @@ class InputsPanel(QWidget):
         }
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setVerticalSpacing(3)  # many rows, and the method's lambda should stay in sight
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for key, choice in self.roles.items():
             layout.addRow(_ROLES[key][0], choice)

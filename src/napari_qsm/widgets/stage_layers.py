@@ -196,7 +196,7 @@ class StageLayers(QObject):
     # -- handing over -----------------------------------------------------------------------
 
     def hand_over(self, mask: Layer | None, history: tuple[Provenance, ...]) -> None:
-        """Mark field, reliable mask and magnitude as what a reconstruction starts from.
+        """Mark field, reliable mask, noise and magnitude as what a reconstruction starts from.
 
         Parameters
         ----------
@@ -213,15 +213,20 @@ class StageLayers(QObject):
             return
         (own, history), self._handover = self._handover, None
         field = self.main(Place.BACKGROUND) or self[None, Quantity.LOCAL_FIELD]
-        made = sorted((key for key in self._book if key[1] is Quantity.MASK), key=_rank)
-        mask = self._book[made[-1]] if made else own
-        chosen = [x for x in (field, mask, self[None, Quantity.MAGNITUDE]) if x is not None]
+        mask, noise = self._last(Quantity.MASK) or own, self._last(Quantity.FIELD_NOISE)
+        given = (field, mask, noise, self[None, Quantity.MAGNITUDE])
+        chosen = [layer for layer in given if layer is not None]
         for layer in self._viewer.layers:
             if is_prepared(layer) and layer not in chosen:
                 mark(layer, **{PREPARED: False})
         for layer in chosen:
             told = {"history": history} if layer is field else {}
             mark(layer, **{PREPARED: True, **told})
+
+    def _last(self, quantity: Quantity) -> Layer | None:
+        """Return what the last stage (or the measurement) gave of a quantity."""
+        keys = [key for key in self._book if key[1] is quantity]
+        return self._book[max(keys, key=_rank)] if keys else None
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes); the layers stay."""

@@ -347,6 +347,7 @@ _NAMES: tuple[tuple[str, Quantity], ...] = (
     (r"chimap|(^|[_-])chi|qsm|cosmos|susceptib", Quantity.CHI),
     (r"r2star", Quantity.R2STAR),
     (r"r2prime", Quantity.R2PRIME),
+    (r"desc-noise|field_?noise|noise_?map", Quantity.FIELD_NOISE),
     (r"part-mag|(^|[_-])mag|magnitude", Quantity.MAGNITUDE),
     (r"local|tissue|fieldmap|(^|[_-])field|freq", Quantity.LOCAL_FIELD),
     (r"part-phase|(^|[_-])phase|(^|[_-])ph([_.-]|$)", Quantity.PHASE),

@@ -22,6 +22,9 @@ _CONVERTED = re.compile(r"multiplied by \S+ to come from (\S+) to ppm")
 
 _B0_STATED = "B0 was set to ("
 
+BESIDE = {Quantity.MASK: "mask", Quantity.MAGNITUDE: "magnitude", Quantity.FIELD_NOISE: "noise"}
+"""What goes in beside a local field, by the names of `assemble` and of the options."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -80,6 +83,10 @@ class Origin:
         Along the voxel axes, if somebody stated it.
     complete : bool
         Whether the method was given all that the stages made and it can use.
+    handed_over : bool
+        Whether it was given the prepared volumes one by one, as the window does.
+    chosen : mapping of str to Given
+        What somebody chose then in place of what the stages made, by name in the provenance.
     """
 
     made: Provenance
@@ -92,12 +99,14 @@ class Origin:
     unit: str
     b0_direction: tuple[float, ...] | None
     complete: bool
+    handed_over: bool
+    chosen: Mapping[str, Given]
 
     @property
     def placeholders(self) -> tuple[str, ...]:
         """Sentences on what must be saved first because it was no file."""
         raw = self.raw
-        given: list[Given] = list(self.inputs.values())
+        given: list[Given] = [*self.inputs.values(), *self.chosen.values()]
         if raw is not None:
             given += [*raw.phase, *raw.magnitude, *([raw.mask] if raw.mask else [])]
         return tuple(
@@ -105,6 +114,15 @@ class Origin:
             for one in dict.fromkeys(given)
             if one.was
         )
+
+    @property
+    def in_one_go(self) -> bool:
+        """Whether the chain gives the method the very numbers it was given.
+
+        It passes echoes of a magnitude on as they are; handed over, they are combined before.
+        """
+        combined = self.handed_over and Quantity.MAGNITUDE.key in self.made.inputs
+        return self.complete and not combined and not self.chosen
 
     @property
     def warm(self) -> bool:
@@ -146,6 +164,8 @@ def origin_of(maps: Maps) -> Origin:
     ran = [(known[one.method], one) for one in made.history if one.method in known]
     stages = tuple((stage, _settings(stage, one)) for stage, one in ran if stage.place)
     raw = _raw(made) if stages else None
+    # What a stage of the chain makes has no source; what is assembled for a method has.
+    handed_over = bool(raw) and Quantity.LOCAL_FIELD.key in made.sources
     given = {q.key for stage, _ in stages for q in stage.gives}
     wanted = {q.key for q in (*method.needs, *method.uses)} & given
     return Origin(
@@ -159,6 +179,8 @@ def origin_of(maps: Maps) -> Origin:
         _unit(made.notes),
         _direction(made),
         wanted <= set(made.inputs),
+        handed_over,
+        _chosen(made, [stage for stage, _ in stages]) if handed_over else {},
     )
 
 
@@ -202,10 +224,19 @@ def _inputs(made: Provenance) -> dict[str, Given]:
         name: _given(made.sources.get(name, ""), name.replace("@", "-"))
         for name in made.inputs
         if not (name == Quantity.MASK.key and derived)
-        and name.partition("@")[0]
-        in {q.key for q in (Quantity.LOCAL_FIELD, Quantity.MASK, Quantity.MAGNITUDE)}
+        and name.partition("@")[0] in {q.key for q in (Quantity.LOCAL_FIELD, *BESIDE)}
         and ("@" not in name or name.startswith(Quantity.LOCAL_FIELD.key))
     }
+
+
+def _chosen(made: Provenance, stages: Iterable[Stage[Any]]) -> dict[str, Given]:
+    """Return masks and noise maps that are none of those the stages made."""
+    own: dict[str, set[str]] = {Quantity.MASK.key: set(), Quantity.FIELD_NOISE.key: set()}
+    for stage in stages:
+        for quantity in stage.gives:
+            own.get(quantity.key, set()).add(stage.label)
+    sources = {key: made.sources[key] for key in own if key in made.sources}
+    return {key: _given(source, key) for key, source in sources.items() if source not in own[key]}
 
 
 _MEASURED = (Quantity.PHASE, Quantity.TOTAL_FIELD, Quantity.UNWRAPPED)

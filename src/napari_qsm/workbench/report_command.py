@@ -11,7 +11,7 @@ from napari_qsm.io.derivatives import name_of
 from napari_qsm.pipeline import GIVEN_MASK, METHOD, NONE, REFERENCE
 from napari_qsm.preparation.registry import Place
 from napari_qsm.preparation.registry import find as find_stage
-from napari_qsm.workbench.origin import Given, Origin, Raw, changed, origin_of
+from napari_qsm.workbench.origin import BESIDE, Given, Origin, Raw, changed, origin_of
 
 OUTPUT = "results"
 """Folder the commands write to."""
@@ -42,7 +42,7 @@ def as_command(maps: Maps, output: str = OUTPUT) -> str:
     lines = [f"# {sentence}" for sentence in (*origin.placeholders, *_doubts(origin))]
     if origin.raw is None:
         lines += [_line(_reconstruct(origin, output)), *_reference(origin, output)]
-    elif origin.complete or not _can_be_handed_over(origin.raw):
+    elif origin.in_one_go or not _can_be_handed_over(origin.raw):
         lines.append(_line(_run(origin, origin.raw, output)))
     else:
         lines += [
@@ -62,6 +62,9 @@ def _doubts(origin: Origin) -> Iterator[str]:
             "It was not given all that the chain makes (such as the noise of the field), but this "
             "command gives it all of it, so the map may differ a little."
         )
+    elif raw is not None and origin.chosen and not _can_be_handed_over(raw):
+        names = " and ".join(Quantity.named(key).label for key in origin.chosen)
+        yield f"It was given another {names}, which this command cannot; the map will differ."
 
 
 def _can_be_handed_over(raw: Raw) -> bool:
@@ -89,9 +92,9 @@ def _reconstruct(
     """Yield the words of ``reconstruct``."""
     made, given = origin.made, inputs or origin.inputs
     yield from ("reconstruct", given[Quantity.LOCAL_FIELD.key].path)
-    for quantity in (Quantity.MASK, Quantity.MAGNITUDE):
+    for quantity, name in BESIDE.items():
         if quantity.key in given:
-            yield from (f"--{quantity.key}", given[quantity.key].path)
+            yield from (f"--{name}", given[quantity.key].path)
     yield from ("--method", origin.method.key)
     yield from _sets(changed(origin.method, origin.settings))
     yield from ("--unit", "ppm" if inputs else origin.unit)
@@ -161,13 +164,15 @@ def _prepared(origin: Origin, raw: Raw, output: str) -> dict[str, Given]:
     places: dict[Quantity, Place | None] = {Quantity.LOCAL_FIELD: Place.BACKGROUND}
     if masks:
         places[Quantity.MASK] = masks[-1]
+    if Quantity.FIELD_NOISE.key in origin.made.inputs:
+        places[Quantity.FIELD_NOISE] = Place.FIELD
     made = {
         quantity.key: Given(f"{output}/{STEM}_{name_of(place, quantity)}.nii.gz")
         for quantity, place in places.items()
     }
     if raw.magnitude and Quantity.MAGNITUDE.key in origin.made.inputs:
         made[Quantity.MAGNITUDE.key] = raw.magnitude[0]
-    return made
+    return {**made, **origin.chosen}
 
 
 def _reference(origin: Origin, output: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_qsm import __version__
 from napari_qsm.acquisition import Maps, Quantity
-from napari_qsm.workbench.origin import Given, Origin, Raw, origin_of
+from napari_qsm.workbench.origin import BESIDE, Given, Origin, Raw, origin_of
 
 _FINISH = '''
 
@@ -105,9 +105,9 @@ def _from_files(origin: Origin) -> Iterator[str]:
     """Yield the lines from files to maps."""
     made, given = origin.made, origin.inputs
     arguments = {"1": _read(given[Quantity.LOCAL_FIELD.key])}
-    for quantity in (Quantity.MASK, Quantity.MAGNITUDE):
+    for quantity, name in BESIDE.items():
         if quantity.key in given:
-            arguments[quantity.key] = _read(given[quantity.key])
+            arguments[name] = _read(given[quantity.key])
     arguments["unit"] = f"FieldUnit.parse({origin.unit!r})"
     arguments |= _constants(origin)
     yield f"acquisition = {_call('assemble', arguments)}"
@@ -180,13 +180,13 @@ def _from_raw(origin: Origin, raw: Raw) -> Iterator[str]:
     else:
         yield "    chosen = source.measurements[0]"
     yield "    measured = source.load(chosen, corrections)"
-    if origin.reference and origin.reference.get("to") == "roi" and origin.complete:
+    if origin.reference and origin.reference.get("to") == "roi" and origin.in_one_go:
         yield "# labels.nii.gz stands for the map the reference was found in."
         yield "region = {Quantity.LABELS: read_volume('labels.nii.gz').data}"
         yield "measured = measured.with_volumes(region)"
     device = origin.made.history[0].device
     yield f"prepared = finish(prepare(measured, recipe, {device!r})).acquisition"
-    if origin.complete:
+    if origin.in_one_go:
         yield f"maps = finish(reconstruct(prepared, recipe, {origin.made.device!r}))"
         return
     yield from _handed_over(origin)
@@ -226,9 +226,11 @@ def _handed_over(origin: Origin) -> Iterator[str]:
     yield ""
     yield ""
     arguments = {"1": "volume(Quantity.LOCAL_FIELD)"}
-    for quantity in (Quantity.MASK, Quantity.MAGNITUDE):
-        if quantity.key in origin.made.inputs:
-            arguments[quantity.key] = f"volume(Quantity.{quantity.name})"
+    for quantity, name in BESIDE.items():
+        if quantity.key in origin.chosen:
+            arguments[name] = _read(origin.chosen[quantity.key])
+        elif quantity.key in origin.made.inputs:
+            arguments[name] = f"volume(Quantity.{quantity.name})"
     yield f"acquisition = {_call('assemble', arguments | _constants(origin))}"
 
 
