@@ -46,7 +46,7 @@ def error(head, measured, key, **settings):
 
 def test_it_beats_tkd_by_far_at_its_defaults(head):
     clean = head.acquisition
-    assert error(head, clean, "hd") < 0.75 * error(head, clean, "tkd")
+    assert error(head, clean, "hd") < 0.65 * error(head, clean, "tkd")
 
 
 def test_bad_voxels_hardly_matter(head, dirty):
@@ -96,3 +96,15 @@ def test_a_warm_start_saves_iterations(head):
 
     assert far(warm) < far(cold)
     assert any("Started from" in note for note in warm.provenance.notes)
+
+
+def test_a_warm_start_needs_few_first_iterations(head):
+    """The susceptibility that is given shows the outliers; the map is as good, and says so."""
+    cold, _ = reconstruct(head.acquisition)
+    given = head.acquisition.with_volumes({Quantity.CHI: cold[Quantity.CHI]})
+    warm, steps = reconstruct(given)
+    assert any("first stage took 4 iterations" in note for note in warm.provenance.notes)
+    assert 2 * max(s.values.get("iteration", 0) for s in steps) < 50
+    truth, mask = head.truth[Quantity.CHI], head.acquisition.mask
+    errors = [nrmse(maps[Quantity.CHI], truth, mask) for maps in (warm, cold)]
+    assert errors[0] < 1.02 * errors[1]

@@ -61,15 +61,15 @@ def test_variation_fills_the_rest(scene):
     assert error["rts"] < 0.3 * error["tkd"]
 
 
-@pytest.mark.parametrize("case", ["healthy", "haemorrhage"])
-def test_it_improves_on_tkd(case):
+@pytest.mark.parametrize(("case", "part"), [("healthy", 0.97), ("haemorrhage", 0.8)])
+def test_it_improves_on_tkd(case, part):
     phantom = sample_head(case, 3.0)
     measured, truth = phantom.acquisition, phantom.truth[Quantity.CHI]
     rts, tkd = (
         nrmse(reconstruct(key, measured)[Quantity.CHI], truth, measured.mask)
         for key in ("rts", "tkd")
     )
-    assert rts < 0.97 * tkd
+    assert rts < part * tkd
 
 
 def test_a_start_saves_iterations(scene):

@@ -3,6 +3,10 @@
 On the cone of k-space where the dipole kernel vanishes no susceptibility leaves a field, so all
 power there is error: noise, and also anisotropy, remnants of the background and what else no
 susceptibility explains. Measured fields hold several times more of that than noise.
+
+One figure for the whole field, off the finer half of the cone, is what a weight of variation needs.
+Methods that filter need the error at each ``|k|`` beside the susceptibility's power, which
+`napari_qsm.methods.power` reads off shells, with the whole cone and the rim's share.
 """
 
 from __future__ import annotations
