@@ -44,8 +44,8 @@ class MEDI(Parameters):
     regularization: float | None = parameter(
         None,
         "Weight of susceptibility's edges that the magnitude lacks (lambda): low values leave "
-        "noise and streaks, high ones flatten fine structures. By itself chosen from the "
-        "field's error. The lambda of Cornell's program stands at the data and is 1 / (2 s lambda), s "
+        "noise and streaks, high ones flatten fine structures. By itself chosen from the field's "
+        "error. The lambda of Cornell's program stands at the data and is 1 / (2 s lambda), s "
         "being the phase scale: its 1000 is 3.1e-5 here at 20 ms and 3 T.",
         low=1e-6,
         high=1e-2,
