@@ -153,6 +153,33 @@ def test_the_version_is_said(run):
     assert run("--version").stdout == f"napari-qsm {__version__}\n"
 
 
+def test_the_noise_of_the_field_decides_the_weights(good, reconstruct):
+    field = nib.load(good / "field.nii.gz")
+    noise = np.random.default_rng(3).uniform(1e-3, 5e-3, field.shape).astype(np.float32)
+    path = good / "noise.nii.gz"
+    nib.save(nib.Nifti1Image(noise, field.affine), path)
+    without = reconstruct("--method", "tv", output="without")
+    weighted = reconstruct("--method", "tv", "--noise", path)
+    assert (weighted.exit_code, weighted.stderr) == (0, "")
+    assert "squared magnitude" in without.stdout
+    assert "one over its noise variance" in weighted.stdout
+    maps = [nib.load(good / folder / "Chimap.nii.gz").get_fdata() for folder in ("without", "out")]
+    assert np.abs(maps[0] - maps[1]).max() > 1e-5
+
+
+@pytest.mark.parametrize("spoil", [lambda n: -n, lambda n: n * np.nan, lambda n: n[1:]])
+def test_what_is_no_noise_map_is_refused_in_a_sentence(good, reconstruct, tree, spoil):
+    field = nib.load(good / "field.nii.gz")
+    path = good / "noise.nii.gz"
+    nib.save(nib.Nifti1Image(spoil(np.full(field.shape, 1e-3, np.float32)), field.affine), path)
+    before = tree()
+    result = reconstruct("--noise", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("The noise map")
+    assert result.stderr.count("\n") == 1
+    assert tree() == before
+
+
 @pytest.mark.parametrize("arguments", [(), ("methods", "--no"), ("nonsense",), ("info",)])
 def test_wrong_usage_is_one_sentence(run, arguments):
     result = run(*arguments)

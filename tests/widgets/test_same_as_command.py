@@ -1,4 +1,4 @@
-"""A raw head prepared and reconstructed in the window gives the map that ``napari-qsm run`` does."""
+"""A raw head reconstructed in the window gives the map that ``napari-qsm run`` does."""
 
 import shlex
 
@@ -78,7 +78,7 @@ def reconstructed(dock, qtbot):
 
 
 def test_window_and_command_line_give_the_same_map_of_a_raw_head(raw, window, qtbot, capsys):
-    viewer, dock = window
+    _, dock = window
     maps = reconstructed(dock, qtbot)
     chi = maps[Quantity.CHI]
     assert any("one over its noise variance" in note for note in maps.provenance.notes)
@@ -114,7 +114,7 @@ def test_without_the_noise_the_map_is_another_one(window, qtbot):
 
 
 def test_a_noise_map_that_cannot_be_one_is_refused_in_words(window, qtbot):
-    viewer, dock = window
+    _, dock = window
     noise = dock.inputs.roles["noise"].layer
     noise.data = -noise.data
     qtbot.waitUntil(lambda: "never negative" in dock.findings.text(), timeout=10_000)

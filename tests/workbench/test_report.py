@@ -22,7 +22,7 @@ from napari_qsm.preparation.orientations import Orientation, with_orientations
 from napari_qsm.preparation.registry import find as find_stage
 from napari_qsm.training.phantom import orientations, sample_head
 from napari_qsm.training.raw_head import sample_raw_head
-from napari_qsm.workbench.report import as_command, as_python, methods_paragraph, result_table
+from napari_qsm.workbench.report import as_command, as_python, methods_paragraph
 
 HEAD = sample_head("haemorrhage", 5.0)
 FIELD, MASK, MAGNITUDE = Quantity.LOCAL_FIELD, Quantity.MASK, Quantity.MAGNITUDE
@@ -221,7 +221,7 @@ def test_a_whole_chain_is_repeated_from_the_raw_files(prepared, tmp_path, monkey
 def test_a_prepared_field_that_was_handed_over_is_repeated_in_two_steps(
     prepared, tmp_path, monkeypatch
 ):
-    """As the window does it: the method sees field, mask and magnitude, not the field's noise."""
+    """As the window does it where its row says none: the method does not see the field's noise."""
     monkeypatch.chdir(tmp_path)
     volumes = {
         q: Volume(prepared[q], prepared.grid, q.unit or None, 3.0, prepared.echo_times)
@@ -233,6 +233,35 @@ def test_a_prepared_field_that_was_handed_over_is_repeated_in_two_steps(
     script, typed = repeated(maps)
     lines = as_command(maps).splitlines()
     assert [line.split()[1] for line in lines] == ["prepare", "reconstruct"]
+    assert np.array_equal(script, maps[Quantity.CHI])
+    assert np.array_equal(typed, maps[Quantity.CHI])
+
+
+def test_a_noise_map_from_a_file_goes_along(files, tmp_path):
+    paths, path = files(), tmp_path / "noise of me.nii.gz"
+    noise = np.where(HEAD.acquisition.mask, 0.001 + np.abs(HEAD.acquisition[FIELD]) / 10, 0)
+    write_volume(path, noise.astype(np.float32), HEAD.acquisition.grid, {"Units": "ppm"})
+    field, mask = (read_volume(paths[q]) for q in (FIELD, MASK))
+    maps = finish(find("tv")(assemble(field, mask, noise=read_volume(path))))
+    assert f"--noise '{path}'" in as_command(maps)
+    script, typed = repeated(maps)
+    assert np.array_equal(script, maps[Quantity.CHI])
+    assert np.array_equal(typed, maps[Quantity.CHI])
+
+
+def test_a_noise_map_chosen_in_place_of_the_chains_is_repeated(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.nii.gz"
+    mine = (prepared[Quantity.FIELD_NOISE] * (1 + prepared[MASK][::-1])).astype(np.float32)
+    write_volume(path, mine, prepared.grid, {"Units": "ppm"})
+    field, mask, magnitude = (
+        Volume(prepared[q], prepared.grid, q.unit or None, 3.0, prepared.echo_times, source)
+        for q, source in ((FIELD, "V-SHARP"), (MASK, "V-SHARP"), (MAGNITUDE, ""))
+    )
+    field = replace(field, history=prepared.history, notes=prepared.notes)
+    maps = finish(find("tv")(assemble(field, mask, magnitude, read_volume(path))))
+    assert f"--noise {path}" in as_command(maps)
+    script, typed = repeated(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
     assert np.array_equal(typed, maps[Quantity.CHI])
 
@@ -314,18 +343,3 @@ def test_a_map_that_no_method_made_is_refused_in_a_sentence():
         for export in (as_python, as_command, methods_paragraph):
             with pytest.raises(InputError):
                 export(maps)
-
-
-def test_regions_of_a_result_come_with_standard_errors_if_it_has_a_sigma():
-    chi, labels = HEAD.truth[Quantity.CHI], HEAD.truth[Quantity.LABELS]
-    plain = Maps(HEAD.acquisition.grid, {Quantity.CHI: chi})
-    sigma = Maps(plain.grid, {Quantity.CHI: chi, Quantity.SIGMA: np.full_like(chi, 0.01)})
-    first, second = (result_table(maps, labels).splitlines() for maps in (plain, sigma))
-    assert len(first) == len(second) == 1 + len(np.unique(labels[chi != 0]))
-    assert first[1].endswith(",")
-    voxels = int(second[1].split(",")[3])
-    assert float(second[1].split(",")[-1]) == pytest.approx(0.01 / voxels**0.5, rel=1e-4)
-    with pytest.raises(InputError, match="same measurement"):
-        result_table(plain, labels[1:])
-    with pytest.raises(InputError, match="no susceptibility"):
-        result_table(Maps(plain.grid, {FIELD: chi}), labels)
