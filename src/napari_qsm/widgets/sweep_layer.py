@@ -42,6 +42,7 @@ class SweepLayer(QObject):
         self._ready: tuple[LayerData, Layer] | None = None
         """The layer of a sweep under way, made before it is shown."""
         self._sweep_length = 0
+        self._gone = False
         self._led = -1
         """Where the slider was put last, to tell whether somebody has moved it since."""
         viewer.dims.events.current_step.connect(self._stepped)
@@ -73,15 +74,24 @@ class SweepLayer(QObject):
         try:
             while True:
                 step = next(steps)
-                if sweeping.layer is not None and sweeping.layer is not known:
-                    known = sweeping.layer
-                    self._ready = known, Layer.create(*known)
+                known = self._prepared(sweeping.layer, known)
                 yield step
         except StopIteration as end:
             made: Sweep | None = end.value
+            if made is not None:  # a short sweep reports nothing after its first points
+                self._prepared(sweeping.layer, known)
             return made
         finally:
             steps.close()
+
+    def _prepared(self, data: LayerData | None, known: LayerData | None) -> LayerData | None:
+        """Make the layer of some data unless that is done; return the data whose layer is made."""
+        if data is None or data is known or self._gone:
+            return known
+        self._ready = data, Layer.create(*data)
+        if self._gone:  # while it was made
+            self._ready = None
+        return data
 
     def show(self, data: LayerData, sweep: Sweep) -> None:
         """Show the points so far, in a new layer or in the one that is there.
@@ -146,6 +156,7 @@ class SweepLayer(QObject):
 
     def shut_down(self, *, unfinished: bool) -> None:
         """Stop listening; an unfinished layer goes, a finished one is the viewer's."""
+        self._gone = True
         self._viewer.dims.events.current_step.disconnect(self._stepped)
         self._viewer.layers.events.removed.disconnect(self._removed)
         if unfinished:
