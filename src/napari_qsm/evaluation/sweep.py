@@ -42,9 +42,8 @@ T = TypeVar("T")
 Steps = Generator[Step, None, T]
 
 NEXT_SHARE = 0.05
-"""Part of a method's own limit of iterations that a value may take whose neighbour is there
-already. The middle one is solved as anybody would; from there maps need little to follow lambda
-outwards. With TV eight values to a range of two decades take about two cold solves' iterations."""
+"""Part of a method's limit of iterations for a value whose neighbour is there. The middle value
+is solved as anybody would; from there maps need little to follow lambda outwards."""
 
 DENSE = 25
 """Values at which the curve of a closed-form method is computed: it needs no map for that."""

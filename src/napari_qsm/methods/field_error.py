@@ -65,8 +65,8 @@ class FieldError:
         """``sigma^2 / s`` in ppm, which the weight of a variation is a share (mm) of.
 
         The most probable map under noise sigma and exponentially distributed gradients of mean g
-        has ``lambda = sigma^2 / g``, and gradients grow with the field. On digital heads of several
-        noise levels and on measured fields one share is near the best (docs/benchmarks.md).
+        has ``lambda = sigma^2 / g``, and gradients grow with the field. On digital heads and on
+        measured fields one share is near the best (docs/benchmarks.md).
         """
         return self.error * self.relative
 

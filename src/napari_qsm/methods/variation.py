@@ -42,8 +42,8 @@ BEND_PENALTY = 4.0
 """Penalty of the second split of TGV relative to the first, in mm^2."""
 
 ERROR_SHARE = 0.3
-"""lambda in mm over `FieldError.weight`: within 5 % of the best on digital heads of several noise
-levels and on measured fields (docs/benchmarks.md)."""
+"""lambda in mm over `FieldError.weight`, near the best on digital heads and on measured fields
+(docs/benchmarks.md)."""
 
 LEAST_NOISE = 1e-7
 """ppm; a field without any noise must count, too."""
