@@ -187,7 +187,7 @@ def test_tv_says_which_weights_ran(head):
         head.measured.grid,
         {q: head.measured[q] for q in (Quantity.LOCAL_FIELD, Quantity.MASK)},
     )
-    assert "nothing outside" in notes(bare, "auto")
+    assert "everywhere in the mask." in notes(bare, "auto")
     with pytest.raises(InputError, match="weight by the magnitude, which is not there"):
         notes(bare, "magnitude")
     noise = np.where(head.measured.mask, 0.002, 0.0)

@@ -115,7 +115,7 @@ def share_of_noise(
 
 
 def data_weights(weighting: Weighting, space: Workspace) -> Tensor:
-    """Return W^2 for a weighting that is possible; 1 everywhere for ``"none"``.
+    """Return W^2 for a weighting that is possible, 1 everywhere for ``"none"``; noted.
 
     Outside the mask no field is known, but local ones are small there. With a weight of ``rho^3``,
     rho the relative error of the field, 0 counts as its value: next to nothing for a clean field
@@ -125,6 +125,9 @@ def data_weights(weighting: Weighting, space: Workspace) -> Tensor:
     if weighting == "none":
         return torch.ones(space.shape, device=space.device)
     outside = min(field_error(space).relative ** 3, 1.0)
+    space.notes.append(
+        f"Outside the mask a field of 0 is expected, with a weight of {outside:.2g}."
+    )
     return torch.where(space.region(), space.weights(weighting), outside)
 
 

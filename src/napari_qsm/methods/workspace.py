@@ -157,7 +157,7 @@ class Workspace:
         told = {
             "noise": "The field is weighted by one over its noise variance.",
             "magnitude": "The field is weighted by the squared magnitude.",
-            "mask": "The field counts the same everywhere in the mask, nothing outside.",
+            "mask": "The field counts the same everywhere in the mask.",
             "none": "The field counts the same everywhere, being zero outside the mask.",
         }
         self.notes.append(told[wanted])
