@@ -174,6 +174,16 @@ Work = Generator[Step, None, Maps]
 """A running piece of work: iterate for `Step`s, the generator's return value is the `Maps`."""
 
 
+def finished(work: Generator[Any, None, T]) -> T:
+    """Run a generator to its end and return its result; what it yields on the way is dropped."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
 @dataclass(frozen=True)
 class Process(Generic[P]):
     """A piece of work: what it is called, what it takes and gives, and what can be set.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
@@ -192,3 +192,7 @@ class Sampling:
         found: NDArray[np.uint8] = self.anatomy.labels.ravel()[index]
         found[outside] = 0
         return found
+
+
+ANATOMIES: dict[str, Callable[[], Anatomy]] = {"allen": allen_head}
+"""Heads that populations are drawn from, by name."""

@@ -25,7 +25,7 @@ from napari_qsm.acquisition import (
 )
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.units import radians_per_ppm
-from napari_qsm.training.anatomy import Points, Sampling, Warp, allen_head
+from napari_qsm.training.anatomy import Anatomy, Points, Sampling, Warp, allen_head
 from napari_qsm.training.lesions import LESIONS
 from napari_qsm.training.tissues import (
     DEEP_GREY,
@@ -111,6 +111,8 @@ def digital_head(
     lesions: Sequence[str] = ("haemorrhage", "calcification"),
     veins: bool = True,
     variation: float = 2.0,
+    spread: float = 1.0,
+    anatomy: Anatomy | None = None,
 ) -> Head:
     """Draw a head with a known susceptibility.
 
@@ -133,6 +135,10 @@ def digital_head(
         Whether to draw veins.
     variation : float
         Root mean square in mm by which this head departs from the atlas.
+    spread : float
+        Factor on how far the tissues' means depart from the table.
+    anatomy : Anatomy, optional
+        What is warped, instead of the shipped head.
 
     Raises
     ------
@@ -145,12 +151,12 @@ def digital_head(
             raise InputError(f"There is no lesion '{name}'; there are {', '.join(LESIONS)}.")
     # One stream for each part: leaving one out changes no other.
     warping, filling, placing, growing = (np.random.default_rng([seed, part]) for part in range(4))
-    anatomy = allen_head()
+    anatomy = allen_head() if anatomy is None else anatomy
     sampling = Sampling(anatomy, Warp(anatomy, variation, warping), size)
     drawn = [LESIONS[name](placing) for name in lesions]
     painters = [lesion.painter(sampling) for lesion in drawn]
 
-    tables = _drawn_tables(filling)
+    tables = _drawn_tables(filling, spread)
     maps = np.zeros((len(tables), *sampling.shape), dtype=np.float32)
     offsets = list(sampling.subvoxels())
     for offset in offsets:
@@ -207,7 +213,7 @@ def simulate(
         Of the noise.
     """
     mask = head.mask
-    field = _field(head.chi, mask, head.grid)
+    field = field_inside(head.chi, mask, head.grid)
 
     scale = radians_per_ppm(field_strength, echo_time)
     rate = head.r2 + R2PRIME_PER_PPM * field_strength * np.abs(head.chi)
@@ -276,7 +282,7 @@ def orientations(
     grids = [first.grid.with_b0(direction) for direction in directions]
     others = []
     for number, grid in enumerate(grids, start=2):
-        field = _field(phantom.truth[Quantity.CHI], first.mask, grid)
+        field = field_inside(phantom.truth[Quantity.CHI], first.mask, grid)
         rng = np.random.default_rng([seed, number])
         field += phantom.noise * rng.standard_normal(grid.shape, dtype=np.float32)
         volumes = {**first.volumes, Quantity.LOCAL_FIELD: field * first.mask}
@@ -327,10 +333,10 @@ def _checked_size(voxel_size: float | Sequence[float]) -> Points:
     return size
 
 
-def _drawn_tables(rng: np.random.Generator) -> tuple[FloatArray, ...]:
+def _drawn_tables(rng: np.random.Generator, spread: float) -> tuple[FloatArray, ...]:
     """Per label: this head's mean chi, its texture (ppm), signal at TE = 0, and R2."""
     half = 1 / np.sqrt(2)  # half of the variance between heads, half within the structure
-    departure = rng.standard_normal(len(TISSUES)).clip(-2, 2) * half
+    departure = rng.standard_normal(len(TISSUES)).clip(-2, 2) * (half * spread)
     return (
         by_label([t.chi + t.spread * d for t, d in zip(TISSUES, departure, strict=True)]),
         by_label([t.spread * half for t in TISSUES]),
@@ -365,7 +371,7 @@ def _grid(sampling: Sampling, tilt: tuple[float, float]) -> Grid:
     return Grid(sampling.shape, affine)
 
 
-def _field(susceptibility: FloatArray, mask: NDArray[np.bool_], grid: Grid) -> FloatArray:
+def field_inside(susceptibility: FloatArray, mask: NDArray[np.bool_], grid: Grid) -> FloatArray:
     """Field in ppm in the box around the mask, of what lies inside the mask."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     chi = torch.from_numpy(np.ascontiguousarray(susceptibility[box]))

@@ -1,0 +1,58 @@
+"""What a network sees of an acquisition: its field, and maps that other methods make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
+from napari_qsm.methods.registry import find
+from napari_qsm.networks.inverter import FIELD
+from napari_qsm.process import Step
+
+
+def channels(
+    acquisition: Acquisition,
+    names: Sequence[str],
+    device: torch.device | str = "cpu",
+    *,
+    share: float = 1.0,
+) -> Generator[Step, None, FloatArray]:
+    """Make the input channels of a network, in ppm and zero outside the mask.
+
+    Training and inference both come here, so that a network meets in use what it learned from.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        With a local field.
+    names : sequence of str
+        ``"field"``, or keys of methods, which run at their defaults.
+    device : torch.device
+        Where the methods run.
+    share : float
+        Part of the whole work that this is, for the fractions of the steps.
+
+    Returns
+    -------
+    (C, X, Y, Z) array
+        The channels in the order of their names.
+    """
+    made = np.zeros((len(names), *acquisition.grid.shape), dtype=np.float32)
+    for number, name in enumerate(names):
+        if name == FIELD:
+            np.copyto(made[number], acquisition[Quantity.LOCAL_FIELD], where=acquisition.mask)
+            continue
+        running = find(name)(acquisition, device=device)
+        while True:
+            try:
+                step = next(running)
+            except StopIteration as done:
+                made[number] = done.value[Quantity.CHI]
+                break
+            begun = (number + step.fraction) / len(names) * share
+            yield replace(step, fraction=begun)
+    return made

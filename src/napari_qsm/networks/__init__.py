@@ -1,0 +1,1 @@
+"""Network architectures, their weights, and how they run; nothing here is trained."""

@@ -1,0 +1,104 @@
+"""A network as an estimator of susceptibility: what goes in, on which scale, and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from napari_qsm.networks.unet import Architecture, UNet
+
+FIELD = "field"
+"""The local field; every other channel is a susceptibility that a closed form or solver made."""
+
+SCALE = {FIELD: 30.0}
+"""What ppm are multiplied by before they enter: about one over the spread of a healthy head's."""
+
+CHI_SCALE = 15.0
+"""The same for susceptibility, in and out."""
+
+SIGMA_FLOOR = 1e-3
+"""Smallest standard deviation in ppm that a network can claim."""
+
+
+class Estimate(NamedTuple):
+    """Mean and standard deviation of the susceptibility in ppm, (N, 1, X, Y, Z).
+
+    `sigma` is None for networks that say nothing about their error.
+    """
+
+    mean: Tensor
+    sigma: Tensor | None
+
+
+@dataclass(frozen=True)
+class Design:
+    """What an `Inverter` is made from; stored in the card of its weights.
+
+    Parameters
+    ----------
+    channels : tuple of str
+        What the network sees: ``"field"`` and the keys of methods whose map of the same field it
+        starts from, such as ``"tikhonov"``.
+    uncertain : bool
+        Whether a second decoder gives a standard deviation.
+    architecture : Architecture
+        Of the U-Net; `inputs` and `heads` follow from the rest.
+    """
+
+    channels: tuple[str, ...] = (FIELD,)
+    uncertain: bool = False
+    architecture: Architecture = field(default_factory=Architecture)
+
+    @staticmethod
+    def from_dict(stored: dict[str, Any]) -> Design:
+        """Read what `dataclasses.asdict` wrote."""
+        numbers: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
+        }
+        inner = dict(numbers.pop("architecture"))
+        inner = {k: tuple(v) if isinstance(v, list) else v for k, v in inner.items()}
+        return Design(architecture=Architecture(**inner), **numbers)
+
+
+class Inverter(nn.Module):
+    """From the field, and maps that physics made of it, to susceptibility.
+
+    The mean is ``mu = chi_0 + c g(inputs)`` with chi_0 the last of the channels that is a
+    susceptibility (0 if there is none) and g the U-Net. What inverts the dipole is then the physics
+    of the case, whatever its voxels and B0; the network learns what the inversion leaves undone.
+    The standard deviation is ``sigma^2 = mean_c (c h_c)^2 + floor^2`` of a second decoder h: with a
+    homogeneous U-Net it grows with field and noise alike.
+
+    Parameters
+    ----------
+    design : Design
+        Channels and architecture.
+    """
+
+    SIGMA_CHANNELS = 4
+
+    scales: Tensor
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        self.design = design
+        heads = (1, self.SIGMA_CHANNELS) if design.uncertain else (1,)
+        numbers = {**vars(design.architecture), "inputs": len(design.channels), "heads": heads}
+        self.unet = UNet(Architecture(**numbers))
+        factors = [SCALE.get(name, CHI_SCALE) for name in design.channels]
+        scales = torch.tensor(factors).view(1, -1, 1, 1, 1)
+        self.register_buffer("scales", scales, persistent=False)
+
+    def forward(self, inputs: Tensor) -> Estimate:
+        """Return the estimate for (N, channels, X, Y, Z) in ppm; it is in single precision."""
+        output = self.unet(inputs * self.scales).float() / CHI_SCALE
+        mean = output[:, :1]
+        if self.design.channels[-1] != FIELD:
+            mean = mean + inputs[:, -1:]
+        if not self.design.uncertain:
+            return Estimate(mean, None)
+        square = output[:, 1:].square().mean(dim=1, keepdim=True)
+        return Estimate(mean, torch.sqrt(square + SIGMA_FLOOR**2))

@@ -1,0 +1,110 @@
+"""Cases as networks read them: channels and truth in one array, kept on disk, cut into blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_qsm.acquisition import Quantity
+from napari_qsm.methods.channels import channels
+from napari_qsm.process import finished
+from napari_qsm.training.population import Case, Population, draw
+
+TRUTH, MASK = -2, -1
+"""Where the last two channels of a stored case are."""
+
+_ALWAYS = (Quantity.LOCAL_FIELD, Quantity.MASK)
+KNOWN = (_ALWAYS, (*_ALWAYS, Quantity.MAGNITUDE), (*_ALWAYS, Quantity.FIELD_NOISE))
+"""What is known of a case, by turns."""
+
+
+def stacked(case: Case, names: Sequence[str]) -> NDArray[np.float16]:
+    """Return the input channels of a case, its susceptibility (ppm) and its mask: (C + 2, X, Y, Z).
+
+    Half precision keeps three digits, ten times what the noise of any field leaves. Users know
+    the noise of their field, or the magnitude, or neither: so do the methods here, by turns.
+    """
+    kept = KNOWN[case.seed % len(KNOWN)]
+    volumes = {q: v for q, v in case.acquisition.volumes.items() if q in kept}
+    inputs = finished(channels(replace(case.acquisition, volumes=volumes), names))
+    mask = case.acquisition.mask[None]
+    return np.concatenate([inputs, case.chi[None], mask]).astype(np.float16)
+
+
+class Pool:
+    """Cases of a population by seed, drawn when first asked for and kept in a folder.
+
+    Parameters
+    ----------
+    population : Population
+        What is drawn.
+    names : sequence of str
+        The input channels.
+    folder : Path
+        Where stored cases lie; each population has a folder of its own in it, named by what it is,
+        so nothing stale is ever read.
+    """
+
+    def __init__(self, population: Population, names: Sequence[str], folder: Path) -> None:
+        self.population = population
+        self.names = tuple(names)
+        told = {"population": population.model_dump(mode="json"), "channels": self.names}
+        text = json.dumps(told, sort_keys=True)
+        self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "population.json").write_text(text)
+
+    def path(self, seed: int) -> Path:
+        """Where the case with a seed is kept."""
+        return self.folder / f"{seed:06d}.npy"
+
+    def __getitem__(self, seed: int) -> NDArray[np.float16]:
+        """Return the stacked case with a seed, mapped from its file."""
+        path = self.path(seed)
+        if not path.exists():
+            made = path.with_suffix(f".{os.getpid()}.npy")
+            np.save(made, stacked(draw(self.population, seed), self.names))
+            made.rename(path)  # two processes may draw the same case: the same bytes
+        stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        return stored
+
+
+def block(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> Tensor:
+    """Cut a random cube out of a stacked case, flipped and turned about the third axis at random.
+
+    Its middle lies in the mask; beyond the volume there are zeros. Mirror images of a case are
+    cases: the dipole is even along every axis, and the methods that made channels know B0.
+
+    Returns
+    -------
+    (C + 2, side, side, side) tensor of float32
+    """
+    inside = case[MASK]
+    middle = [int(n) // 2 for n in inside.shape]
+    for _ in range(20):
+        guess = [int(rng.integers(n)) for n in inside.shape]
+        if inside[tuple(guess)] > 0:
+            middle = guess
+            break
+    cut = np.zeros((case.shape[0], side, side, side), dtype=np.float32)
+    source, target = [slice(None)], [slice(None)]
+    for n, at in zip(inside.shape, middle, strict=True):
+        first = at - side // 2
+        low, high = max(first, 0), min(first + side, n)
+        source.append(slice(low, high))
+        target.append(slice(low - first, high - first))
+    cut[tuple(target)] = case[tuple(source)]
+    flips = tuple(axis for axis in (1, 2, 3) if rng.random() < 0.5)
+    turned = np.flip(cut, flips)
+    if rng.random() < 0.5:
+        turned = turned.swapaxes(1, 2)
+    return torch.from_numpy(np.ascontiguousarray(turned))

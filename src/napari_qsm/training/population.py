@@ -1,0 +1,250 @@
+"""Whom networks learn from, and on whom they are tested: random heads, measured at random.
+
+A population is a few ranges; a case is one draw of it, the same for the same seed. What makes
+measured fields differ from clean ones is in it: noise that follows the signal, errors that no
+susceptibility explains, remnants of the background, eroded masks and slabs whose field comes
+from outside as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import ndimage
+
+from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Quantity
+from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.physics.units import radians_per_ppm
+from napari_qsm.surroundings import bounding_box
+from napari_qsm.training.anatomy import ANATOMIES
+from napari_qsm.training.phantom import digital_head, field_inside
+from napari_qsm.training.sources import geometry, paint_lesions, smooth_field
+from napari_qsm.training.tissues import R2PRIME_PER_PPM
+
+Range = tuple[float, float]
+
+
+class Population(BaseModel):
+    """The ranges a case is drawn from; part of a recipe.
+
+    Parameters
+    ----------
+    anatomy : str
+        Whose head is deformed: a name of `napari_qsm.training.anatomy.ANATOMIES`.
+    geometry : float
+        Share of cases without any anatomy.
+    lesions : mapping of str to float
+        Share of cases that have lesions of a kind.
+    voxel_size : (float, float)
+        In mm.
+    anisotropy : float
+        Largest ratio of the slice thickness to the other sides.
+    tilt : float
+        Largest angle between B0 and the third voxel axis in degrees.
+    deformation : (float, float)
+        Root mean square in mm of the departure from the atlas.
+    spread : (float, float)
+        Factor on the spread of the tissues' means.
+    error : (float, float)
+        Root mean square error of the field over that of the field; logarithms are spread evenly.
+    slabs : float
+        Share of cases cut to a slab.
+    erosion : int
+        Most voxels that the mask is eroded by.
+    field_strength, echo_time : (float, float)
+        In T and s; they decide how fast the signal fades around strong sources.
+    inverted : float
+        Share of cases with the sign of all susceptibility turned round.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    anatomy: Literal["allen", "icbm"] = "allen"
+    geometry: float = 0.25
+    lesions: dict[str, float] = {
+        "microbleeds": 0.3,
+        "haemorrhage": 0.3,
+        "calcification": 0.25,
+        "cyst": 0.15,
+    }
+    voxel_size: Range = (1.0, 1.8)
+    anisotropy: float = 1.4
+    tilt: float = 15.0
+    deformation: Range = (1.0, 5.0)
+    spread: Range = (0.7, 2.0)
+    error: Range = (0.05, 0.7)
+    slabs: float = 0.25
+    erosion: int = 3
+    field_strength: Range = (1.5, 7.0)
+    echo_time: Range = (0.012, 0.030)
+    inverted: float = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One measurement of one head, with its truth.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        LOCAL_FIELD in ppm, MASK, MAGNITUDE and FIELD_NOISE.
+    chi : (X, Y, Z) array
+        Susceptibility in ppm, with a mean of zero in the mask and zero outside.
+    lesions : (X, Y, Z) array of bool
+        Where lesions are.
+    seed : int
+        It was drawn with.
+    """
+
+    acquisition: Acquisition
+    chi: FloatArray
+    lesions: NDArray[np.bool_]
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """Susceptibility before it is measured: on a grid, with the signal at the echo time."""
+
+    grid: Grid
+    chi: FloatArray
+    mask: NDArray[np.bool_]
+    lesions: NDArray[np.bool_]
+    water: FloatArray
+    r2: FloatArray
+
+
+def draw(population: Population, seed: int) -> Case:
+    """Draw one case; the same seed gives the same case."""
+    streams = [np.random.default_rng([seed, part, 5]) for part in range(4)]
+    choices, painting, measuring, masking = streams
+    subject = _subject(population, seed, choices, painting)
+    mask = _seen(subject.mask, population, masking)
+    box = bounding_box(mask)
+    measured = _measured(subject, mask, population, measuring)
+    inside, chi = mask[box], subject.chi[box]
+    truth = (chi - chi[inside].mean(dtype=np.float64)).astype(np.float32) * inside
+    x, y, z = inside.shape
+    acquisition = Acquisition(
+        grid=Grid((x, y, z), subject.grid.affine, subject.grid.b0_direction),
+        volumes={quantity: volume[box] for quantity, volume in measured.items()},
+    )
+    return Case(acquisition, truth, subject.lesions[box] & inside, seed)
+
+
+def _subject(
+    population: Population, seed: int, rng: np.random.Generator, painting: np.random.Generator
+) -> _Subject:
+    side = rng.uniform(*population.voxel_size)
+    thick = side * rng.uniform(1, population.anisotropy)
+    nod, lean = rng.uniform(-1, 1, 2) * population.tilt / np.sqrt(2)
+    tilt = (float(nod), float(lean))
+    if rng.random() < population.geometry:
+        sizes = np.array([side, side, thick])
+        x, y, z = (int(n) for n in rng.integers(88, 128, 3))
+        chi, mask = geometry((x, y, z), sizes, painting)
+        grid = Grid(mask.shape, np.diag([*sizes, 1.0]), _direction(tilt))
+        texture = smooth_field(mask.shape, sizes, 6.0, painting)
+        water = (0.8 * np.exp(0.2 * texture)).astype(np.float32)
+        r2 = np.full(mask.shape, 15.0, dtype=np.float32)
+        nothing = np.zeros(mask.shape, dtype=bool)
+        subject = _Subject(grid, chi, mask, nothing, water, r2)
+    else:
+        head = digital_head(
+            (side, side, thick),
+            seed=seed,
+            tilt=tilt,
+            lesions=(),
+            variation=rng.uniform(*population.deformation),
+            spread=rng.uniform(*population.spread),
+            anatomy=ANATOMIES[population.anatomy](),
+        )
+        chi = head.chi.copy()
+        kinds = tuple(k for k, share in population.lesions.items() if rng.random() < share)
+        sizes = np.array(head.grid.voxel_size)
+        touched = paint_lesions(chi, head.mask, sizes, kinds, painting)
+        subject = _Subject(head.grid, chi, head.mask, touched, head.water, head.r2)
+    if rng.random() < population.inverted:
+        subject.chi.__imul__(-1)
+    return subject
+
+
+def _direction(tilt: tuple[float, float]) -> tuple[float, float, float]:
+    """B0 in the axes of a head turned like `napari_qsm.training.phantom.digital_head` turns it."""
+    nod, lean = np.radians(tilt)
+    return (
+        float(-np.sin(lean)),
+        float(np.cos(lean) * np.sin(nod)),
+        float(np.cos(lean) * np.cos(nod)),
+    )
+
+
+def _seen(
+    mask: NDArray[np.bool_], population: Population, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return the mask a user would have: eroded, or a slab of it."""
+    layers = int(rng.integers(0, population.erosion + 1))
+    seen = ndimage.binary_erosion(mask, iterations=layers) if layers else mask.copy()
+    if rng.random() < population.slabs:
+        axis = int(rng.integers(3))
+        (part,) = ndimage.find_objects(seen.any(axis=tuple(a for a in range(3) if a != axis)) * 1)
+        extent = part[0].stop - part[0].start
+        wide = int(extent * rng.uniform(0.35, 0.7))
+        first = part[0].start + int(rng.integers(0, extent - wide + 1))
+        kept = np.zeros(seen.shape[axis], dtype=bool)
+        kept[first : first + wide] = True
+        seen &= np.expand_dims(kept, tuple(a for a in range(3) if a != axis))
+    result: NDArray[np.bool_] = seen
+    return result
+
+
+def _measured(
+    subject: _Subject,
+    mask: NDArray[np.bool_],
+    population: Population,
+    rng: np.random.Generator,
+) -> dict[Quantity, NDArray[Any]]:
+    """Return what is measured of a subject in a mask."""
+    field = field_inside(subject.chi, subject.mask, subject.grid)
+    spread = float(np.sqrt(np.square(field[mask], dtype=np.float64).mean()))
+    low, high = np.log(population.error)
+    error = float(np.exp(rng.uniform(low, high))) * spread
+    noise, texture, residue = np.sqrt(rng.dirichlet([1.0, 0.7, 0.5])) * error
+
+    strength, time = rng.uniform(*population.field_strength), rng.uniform(*population.echo_time)
+    rate = subject.r2 + R2PRIME_PER_PPM * strength * np.abs(subject.chi)
+    sizes = np.array(subject.grid.voxel_size)
+    shading = np.exp(0.15 * smooth_field(mask.shape, sizes, 25.0, rng))
+    signal = np.maximum(subject.water * shading * np.exp(-time * rate), 1e-4)
+    relative = np.median(signal[mask]) / signal
+    # A phase that is all noise is spread evenly over a turn.
+    ceiling = np.pi / np.sqrt(3) / radians_per_ppm(strength, time)
+    deviation = np.minimum(noise * relative, ceiling).astype(np.float32) * mask
+
+    measured = field + deviation * rng.standard_normal(mask.shape, dtype=np.float32)
+    measured += texture * smooth_field(mask.shape, sizes, rng.uniform(0.5, 2.5), rng)
+    measured += residue * _harmonic(mask, subject.grid, rng)
+    level = np.median(signal[mask]) * float(noise) * radians_per_ppm(strength, time)
+    magnitude = signal + level * rng.standard_normal(mask.shape, dtype=np.float32)
+    return {
+        Quantity.LOCAL_FIELD: (measured * mask).astype(np.float32),
+        Quantity.MASK: mask,
+        Quantity.MAGNITUDE: (np.abs(magnitude) * mask).astype(np.float32),
+        Quantity.FIELD_NOISE: np.where(mask, np.maximum(deviation, 1e-6), 0).astype(np.float32),
+    }
+
+
+def _harmonic(mask: NDArray[np.bool_], grid: Grid, rng: np.random.Generator) -> FloatArray:
+    """Return a field of random sources outside a mask, of unit root mean square inside."""
+    sizes = np.array(grid.voxel_size)
+    sources = smooth_field(mask.shape, sizes, 3.0, rng) * ~mask
+    operator = DipoleConvolution(grid, padding=1.25)
+    field: FloatArray = operator(torch.from_numpy(sources)).numpy()
+    field -= field[mask].mean()
+    field /= max(float(field[mask].std()), 1e-12)
+    return field

@@ -1,0 +1,173 @@
+"""A training as data: one small file says what is learned, from what, and how long."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_qsm.acquisition import InputError
+from napari_qsm.networks.inverter import FIELD, Design
+from napari_qsm.networks.unet import Architecture, Norm, Upsampling
+from napari_qsm.training.population import Population
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Network(_Part):
+    """What is trained.
+
+    Parameters
+    ----------
+    channels : tuple of str
+        What it sees; see `napari_qsm.networks.inverter.Design`.
+    uncertain : bool
+        Whether it gives a standard deviation.
+    widths, convolutions, norm, bias, upsampling
+        See `napari_qsm.networks.unet.Architecture`.
+    start : str
+        Key of weights whose tensors of the same name and shape it starts from; empty for none.
+    """
+
+    channels: tuple[str, ...] = (FIELD, "tikhonov")
+    uncertain: bool = False
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    convolutions: int = 2
+    norm: Norm = "none"
+    bias: bool = False
+    upsampling: Upsampling = "transposed"
+    start: str = ""
+
+    def design(self) -> Design:
+        """Return the design of the network."""
+        architecture = Architecture(
+            widths=self.widths,
+            convolutions=self.convolutions,
+            norm=self.norm,
+            bias=self.bias,
+            upsampling=self.upsampling,
+        )
+        return Design(self.channels, self.uncertain, architecture)
+
+
+class Data(_Part):
+    """What it learns from.
+
+    Parameters
+    ----------
+    population : Population
+        Who is drawn.
+    channels : tuple of str
+        What is kept of each case: all that the recipes which share a pool need.
+    side : int
+        Of a block in voxels.
+    batch : int
+        Blocks in a step.
+    cases : int
+        How many different cases there are in the end.
+    growth : int
+        Steps after which a case more is drawn, so that training starts at once.
+    """
+
+    population: Population = Population()
+    channels: tuple[str, ...] = (FIELD, "tikhonov", "tv")
+    side: int = 48
+    batch: int = 4
+    cases: int = 240
+    growth: int = 20
+
+
+class Optimisation(_Part):
+    """How it learns.
+
+    Parameters
+    ----------
+    steps : int
+        In all.
+    rate : float
+        Largest learning rate of AdamW; it rises over the first steps and falls as a cosine.
+    decay : float
+        Weight decay.
+    clip : float
+        Largest norm of the gradient.
+    average : float
+        Decay of the running average of the weights, which is what ships.
+    precision : {"auto", "bfloat16", "float32"}
+        Of the convolutions.
+    """
+
+    steps: int = 10_000
+    rate: float = 1e-3
+    decay: float = 1e-4
+    clip: float = 1.0
+    average: float = 0.999
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+
+
+class Recipe(_Part):
+    """One training.
+
+    Parameters
+    ----------
+    key, title : str
+        Of the weights that come out of it.
+    family : str
+        Of the method that uses them; the key by default.
+    seed : int
+        Of everything random in it.
+    loss : mapping of str to float
+        Weights of the losses by name; see `napari_qsm.training.losses.LOSSES`.
+    margin : int
+        Voxels at the border of a block that losses leave out: what lies beyond is unknown there.
+    network, data, optimisation
+        See there.
+    """
+
+    key: str
+    title: str
+    family: str = ""
+    seed: int = 0
+    loss: dict[str, float] = {"absolute": 1.0}
+    margin: int = 4
+    network: Network = Network()
+    data: Data = Data()
+    optimisation: Optimisation = Optimisation()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything it states; a default that is added later changes nothing."""
+        text = self.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """Read a recipe: a TOML file, or the name of a shipped one.
+
+    Raises
+    ------
+    InputError
+        If there is none, or something in it is unknown or out of range.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise InputError(f"There is no recipe '{name}'; give a .toml file or one of {known}.")
+    try:
+        stored: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Recipe.model_validate({"key": path.stem, **stored})
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"The recipe {path} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"The recipe {path} cannot be used: {place}: {first['msg']}.") from None
