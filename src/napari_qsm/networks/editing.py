@@ -1,0 +1,111 @@
+"""Changing a network until its output suits one case: the loop that FINE, PDI-VI and DIP share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from napari_qsm.networks.background import in_background
+from napari_qsm.networks.inverter import Inverter
+
+Edited = Literal["all", "decoders", "mean decoder"]
+"""Which weights are changed."""
+
+CLIP = 1.0
+"""Largest norm of a gradient; one bad step must not undo a training."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The state of an editing after a piece of work.
+
+    Parameters
+    ----------
+    iteration : int
+        Completed steps.
+    figures : mapping of str to float
+        What the objective said of the last one, the loss among it.
+    complete : bool
+        False if this is a pause inside a step.
+    """
+
+    iteration: int
+    figures: dict[str, float] = field(default_factory=dict)
+    complete: bool = True
+
+
+Objective = Callable[[], tuple[Tensor, dict[str, float]]]
+"""Passes the network and returns what is to become small, and figures worth showing."""
+
+
+def editable(network: Inverter, part: Edited = "all") -> list[nn.Parameter]:
+    """Return the weights of a part of a network, and freeze all others."""
+    decoders = network.unet.decoders
+    parts: dict[Edited, nn.Module] = {
+        "all": network,
+        "decoders": decoders,
+        "mean decoder": decoders[0],
+    }
+    network.requires_grad_(False)
+    return list(parts[part].requires_grad_(True).parameters())
+
+
+def edited(
+    objective: Objective,
+    weights: Iterable[nn.Parameter],
+    *modules: nn.Module,
+    rate: float,
+    iterations: int,
+) -> Generator[Edit, None, None]:
+    """Make an objective small by steps of Adam, each beside the generator.
+
+    Parameters
+    ----------
+    objective : callable
+        Sets what belongs to a thread, such as autocast, itself.
+    weights : iterable of nn.Parameter
+        What is changed.
+    modules : nn.Module
+        What the objective passes through: at their layers it can be stopped.
+    rate : float
+        Learning rate.
+    iterations : int
+        Number of steps.
+
+    Raises
+    ------
+    ArithmeticError
+        If the objective leaves the finite numbers.
+
+    Notes
+    -----
+    Reference: Kingma & Ba 2015, arXiv:1412.6980.
+    """
+    changed = list(weights)
+    optimiser = torch.optim.Adam(changed, lr=rate)
+
+    def step() -> dict[str, float]:
+        optimiser.zero_grad(set_to_none=True)
+        loss, figures = objective()
+        if not bool(torch.isfinite(loss)):
+            raise ArithmeticError("The editing left the finite numbers; choose a lower rate.")
+        loss.backward()
+        nn.utils.clip_grad_norm_(changed, CLIP)
+        optimiser.step()
+        return figures
+
+    figures: dict[str, float] = {}
+    for iteration in range(iterations):
+        running = in_background(step, *modules)
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                figures = done.value
+                break
+            yield Edit(iteration, figures, complete=False)
+        yield Edit(iteration + 1, figures)
