@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_qsm.acquisition import InputError
 from napari_qsm.networks.inverter import FIELD, Design
 from napari_qsm.networks.unet import Architecture, Norm, Upsampling
+from napari_qsm.training.losses import LOSSES
 from napari_qsm.training.population import Population
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class _Part(BaseModel):
@@ -36,8 +40,8 @@ class Network(_Part):
 
     channels: tuple[str, ...] = (FIELD, "tikhonov")
     uncertain: bool = False
-    widths: tuple[int, ...] = (16, 32, 64, 128)
-    convolutions: int = 2
+    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64, 128)
+    convolutions: Count = 2
     norm: Norm = "none"
     bias: bool = False
     upsampling: Upsampling = "transposed"
@@ -76,10 +80,10 @@ class Data(_Part):
 
     population: Population = Population()
     channels: tuple[str, ...] = (FIELD, "tikhonov", "tv")
-    side: int = 48
-    batch: int = 4
-    cases: int = 240
-    growth: int = 20
+    side: Count = 48
+    batch: Count = 4
+    cases: Count = 240
+    growth: Count = 20
 
 
 class Optimisation(_Part):
@@ -101,11 +105,11 @@ class Optimisation(_Part):
         Of the convolutions.
     """
 
-    steps: int = 10_000
-    rate: float = 1e-3
-    decay: float = 1e-4
-    clip: float = 1.0
-    average: float = 0.999
+    steps: Count = 10_000
+    rate: Positive = 1e-3
+    decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Positive = 1.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
 
 
@@ -138,6 +142,22 @@ class Recipe(_Part):
     data: Data = Data()
     optimisation: Optimisation = Optimisation()
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Find out now what would otherwise end the first step."""
+        for name in self.loss:
+            if name not in LOSSES:
+                raise ValueError(f"there is no loss '{name}'; there are {', '.join(LOSSES)}")
+        if "likelihood" in self.loss and not self.network.uncertain:
+            raise ValueError("the loss 'likelihood' needs a network that is uncertain")
+        kept = self.data.channels
+        for name in self.network.channels:
+            if name not in kept:
+                raise ValueError(f"the network's channel '{name}' is not in data.channels")
+        if not 0 <= 2 * self.margin < self.data.side:
+            raise ValueError(f"a margin of {self.margin} leaves nothing of {self.data.side} voxels")
+        return self
+
     @property
     def fingerprint(self) -> str:
         """Hash of everything it states; a default that is added later changes nothing."""
@@ -160,7 +180,7 @@ def load_recipe(name: str | Path) -> Recipe:
     if path.suffix != ".toml":
         path = RECIPES / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        known = ", ".join(shipped())
         raise InputError(f"There is no recipe '{name}'; give a .toml file or one of {known}.")
     try:
         stored: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -170,4 +190,11 @@ def load_recipe(name: str | Path) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"The recipe {path} cannot be used: {place}: {first['msg']}.") from None
+        text = first["msg"].removeprefix("Value error, ")
+        told = f"{place}: {text}" if place else text
+        raise InputError(f"The recipe {path} cannot be used: {told}.") from None
+
+
+def shipped() -> list[str]:
+    """Return the names of the shipped recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
