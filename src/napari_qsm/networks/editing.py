@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from napari_qsm.networks.background import in_background
 from napari_qsm.networks.inverter import Inverter
+from napari_qsm.networks.unet import ScaleNorm
 
-Edited = Literal["all", "decoders", "mean decoder"]
-"""Which weights are changed."""
+Edited = Literal["all", "decoders", "mean decoder", "head"]
+"""Which weights are changed; the head is the last convolution of the mean."""
+
+NORMS = (ScaleNorm, nn.BatchNorm3d)
+"""What a training has measured over many cases and a single one must not change."""
 
 CLIP = 1.0
 """Largest norm of a gradient; one bad step must not undo a training."""
@@ -43,15 +47,20 @@ Objective = Callable[[], tuple[Tensor, dict[str, float]]]
 
 
 def editable(network: Inverter, part: Edited = "all") -> list[nn.Parameter]:
-    """Return the weights of a part of a network, and freeze all others."""
+    """Return the weights of a part of a network, and freeze all others and all norms."""
     decoders = network.unet.decoders
     parts: dict[Edited, nn.Module] = {
         "all": network,
         "decoders": decoders,
         "mean decoder": decoders[0],
+        "head": decoders[0].head,
     }
     network.requires_grad_(False)
-    return list(parts[part].requires_grad_(True).parameters())
+    parts[part].requires_grad_(True)
+    for layer in network.modules():
+        if isinstance(layer, NORMS):
+            layer.eval().requires_grad_(False)
+    return [weight for weight in parts[part].parameters() if weight.requires_grad]
 
 
 def edited(
@@ -60,6 +69,7 @@ def edited(
     *modules: nn.Module,
     rate: float,
     iterations: int,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> Generator[Edit, None, None]:
     """Make an objective small by steps of Adam, each beside the generator.
 
@@ -75,6 +85,8 @@ def edited(
         Learning rate.
     iterations : int
         Number of steps.
+    betas : (float, float)
+        How much of the mean and of the mean square of earlier gradients a step keeps.
 
     Raises
     ------
@@ -86,7 +98,7 @@ def edited(
     Reference: Kingma & Ba 2015, arXiv:1412.6980.
     """
     changed = list(weights)
-    optimiser = torch.optim.Adam(changed, lr=rate)
+    optimiser = torch.optim.Adam(changed, lr=rate, betas=betas)
 
     def step() -> dict[str, float]:
         optimiser.zero_grad(set_to_none=True)
