@@ -1,4 +1,4 @@
-"""The shipped anatomy, and its sampling on any grid of any head that resembles it."""
+"""The shipped anatomies, and their sampling on any grid of any head that resembles it."""
 
 from __future__ import annotations
 
@@ -48,20 +48,34 @@ class Anatomy:
 
 
 @cache
-def allen_head() -> Anatomy:
-    """Read the shipped anatomy: Allen Human Reference Atlas, merged, with CSF.
-
-    Ding et al. 2016, doi:10.1002/cne.24080, CC BY 4.0; see ``assets/anatomy/README.md``.
+def read_head(name: str) -> Anatomy:
+    """Read a shipped anatomy by the name of its file in ``assets/anatomy``, once per process.
 
     Raises
     ------
     FileNotFoundError
         If the installation lacks it.
     """
-    image = nib.nifti1.load(asset("anatomy", "allen_head.nii.gz"))
+    image = nib.nifti1.load(asset("anatomy", f"{name}.nii.gz"))
     labels = np.ascontiguousarray(image.dataobj, dtype=np.uint8)
     affine = np.asarray(image.affine, dtype=np.float64)
     return Anatomy(labels, affine[:3, 3], float(affine[0, 0]))
+
+
+def allen_head() -> Anatomy:
+    """Return the head that networks learn from: Allen Human Reference Atlas, merged, with CSF.
+
+    Ding et al. 2016, doi:10.1002/cne.24080, CC BY 4.0; see ``assets/anatomy/README.md``.
+    """
+    return read_head("allen_head")
+
+
+def icbm_head() -> Anatomy:
+    """Return the head that networks are tested on: ICBM 152 with nuclei of CIT168 and BigBrain.
+
+    Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033; see ``assets/anatomy/README.md``.
+    """
+    return read_head("icbm_head")
 
 
 class Warp:
@@ -194,5 +208,5 @@ class Sampling:
         return found
 
 
-ANATOMIES: dict[str, Callable[[], Anatomy]] = {"allen": allen_head}
+ANATOMIES: dict[str, Callable[[], Anatomy]] = {"allen": allen_head, "icbm": icbm_head}
 """Heads that populations are drawn from, by name."""
