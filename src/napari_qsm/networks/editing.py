@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,7 +54,7 @@ def editable(network: Inverter, part: Edited = "all") -> list[nn.Parameter]:
         "all": network,
         "decoders": decoders,
         "mean decoder": decoders[0],
-        "head": decoders[0].head,
+        "head": decoders[0].get_submodule("head"),
     }
     network.requires_grad_(False)
     parts[part].requires_grad_(True)
@@ -112,12 +113,12 @@ def edited(
 
     figures: dict[str, float] = {}
     for iteration in range(iterations):
-        running = in_background(step, *modules)
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                figures = done.value
-                break
-            yield Edit(iteration, figures, complete=False)
+        with closing(in_background(step, *modules)) as running:
+            while True:
+                try:
+                    next(running)
+                except StopIteration as done:
+                    figures = done.value
+                    break
+                yield Edit(iteration, figures, complete=False)
         yield Edit(iteration + 1, figures)
