@@ -7,7 +7,12 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.fourier import AXES
+from napari_qsm.physics.gradient import Gradient
+from napari_qsm.preparation.strength import total_signal
+from napari_qsm.process import Step
 from napari_qsm.solvers.admm import Differences, slabs
 
 SAMPLE = 1_000_000
@@ -15,6 +20,32 @@ SAMPLE = 1_000_000
 
 FLOOR = 1e-4
 """Part of the largest difference up to which one is rounding and no edge."""
+
+
+def spared(
+    acquisition: Acquisition, space: Workspace, gradient: Gradient, share: float
+) -> Generator[Step, None, Tensor]:
+    """Return M of an acquisition, noted: 0 at the edges of the magnitude, where there is one."""
+    if share and Quantity.MAGNITUDE not in acquisition:
+        space.notes.append("There is no magnitude, so no edges are spared.")
+    if not share or Quantity.MAGNITUDE not in acquisition:
+        return torch.ones((3, *space.shape), device=space.device)
+    magnitude = space.place(total_signal(acquisition[Quantity.MAGNITUDE]))
+    looking = smooth_neighbours(magnitude, space.region(), gradient, share)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as done:
+            selection, found = done.value
+            break
+        yield space.step(0.0, "looking for edges")
+    if found:
+        told = f"{found:.0%} of the pairs of neighbours in the mask are edges of the magnitude and"
+        space.notes.append(f"{told} may be edges of the susceptibility.")
+    else:
+        space.notes.append("The magnitude has no edges, so none are spared.")
+    kept: Tensor = selection
+    return kept
 
 
 def smooth_neighbours(

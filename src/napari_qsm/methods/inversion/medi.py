@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity
-from napari_qsm.methods.edges import smooth_neighbours
+from napari_qsm.methods.edges import spared
 from napari_qsm.methods.phase import phase_scale, phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
 from napari_qsm.methods.variation import chosen_regularization, data_weights, weights_parameter
@@ -19,7 +19,6 @@ from napari_qsm.physics import fourier
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.physics.spherical_mean import SphericalMean, reach
 from napari_qsm.preparation.reference import ventricles
-from napari_qsm.preparation.strength import total_signal
 from napari_qsm.solvers.fourier import inverse_normal
 from napari_qsm.solvers.gauss_newton import Misfit, Penalty, gauss_newton
 from napari_qsm.solvers.iteration import Iterates
@@ -168,7 +167,7 @@ def medi(acquisition: Acquisition, parameters: MEDI, device: torch.device) -> Re
         if parameters.data == "nonlinear":
             scale = phase_scale(acquisition, parameters.phase_scale, space)
         gradient = Gradient(space.voxel_size)
-        selection = yield from _selection(acquisition, space, gradient, parameters.edges)
+        selection = yield from spared(acquisition, space, gradient, parameters.edges)
         smoothing = parameters.smoothing
         penalties: list[Penalty] = [
             SmoothedNorm(gradient, selection, weight=strength, smoothing=smoothing)
@@ -193,32 +192,6 @@ def medi(acquisition: Acquisition, parameters: MEDI, device: torch.device) -> Re
         )
         maps = yield from space.finish(result)
     return maps if fluid is None else _relative_to(maps, fluid, acquisition)
-
-
-def _selection(
-    acquisition: Acquisition, space: Workspace, gradient: Gradient, share: float
-) -> Generator[Step, None, Tensor]:
-    """Return M, noted: 0 at the edges of the magnitude, where there is one."""
-    if share and Quantity.MAGNITUDE not in acquisition:
-        space.notes.append("There is no magnitude, so no edges are spared.")
-    if not share or Quantity.MAGNITUDE not in acquisition:
-        return torch.ones((3, *space.shape), device=space.device)
-    magnitude = space.place(total_signal(acquisition[Quantity.MAGNITUDE]))
-    looking = smooth_neighbours(magnitude, space.region(), gradient, share)
-    while True:
-        try:
-            next(looking)
-        except StopIteration as done:
-            selection, found = done.value
-            break
-        yield space.step(0.0, "looking for edges")
-    if found:
-        told = f"{found:.0%} of the pairs of neighbours in the mask are edges of the magnitude and"
-        space.notes.append(f"{told} may be edges of the susceptibility.")
-    else:
-        space.notes.append("The magnitude has no edges, so none are spared.")
-    kept: Tensor = selection
-    return kept
 
 
 def _padding(acquisition: Acquisition, radius: float) -> float:
