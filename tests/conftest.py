@@ -1,6 +1,8 @@
 """What every test runs under."""
 
 import importlib.util
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+def beside(name):
+    """Load a module that lies beside this file."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def toys():
     """Six registered stages that take no time, one for each place; see ``tests/toys.py``."""
-    spec = importlib.util.spec_from_file_location("toys", Path(__file__).parent / "toys.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = beside("toys")
     module.register()
     yield module
     module.remove()
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Function that makes a training of a second in the test's folder; see ``tests/tiny.py``."""
+    return partial(beside("tiny").tiny, tmp_path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_qsm.training.cases import Pool, block
 from napari_qsm.training.recipe import Recipe
@@ -44,7 +45,9 @@ class Blocks(IterableDataset[Tensor]):
         self._pool = Pool(recipe.data.population, recipe.data.channels, folder)
 
     def __iter__(self) -> Iterator[Tensor]:
-        torch.set_num_threads(1)
+        if get_worker_info() is not None:
+            torch.set_num_threads(1)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training, not for this
         step = self._first
         while True:
             yield self.batch(step)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from napari_qsm import devices
 from napari_qsm.networks import weights
 from napari_qsm.networks.weights import Card
+from napari_qsm.process import Step
 from napari_qsm.training.recipe import load_recipe
-from napari_qsm.training.trainer import Trainer
+from napari_qsm.training.trainer import Progress, Trainer
 
 LICENCE = "BSD-3-Clause; trained on synthetic heads made from the shipped anatomy (CC BY 4.0)"
 
@@ -23,6 +27,9 @@ LIMITS = (
     "Trained on synthetic anatomy only; for research, not for diagnosis. What a measured field has "
     "and the synthetic ones have not can mislead it."
 )
+
+QUIET = 30.0
+"""Seconds after which a line is said although nothing was validated."""
 
 
 def train(
@@ -35,9 +42,13 @@ def train(
     minutes: float | None = None,
     pool: Path | None = None,
     threads: int | None = None,
+    beside: bool = True,
     say: Callable[[str], None] = print,
-) -> Path | None:
+) -> Generator[Step, None, Path | None]:
     """Train by a recipe and write the averaged weights with their card.
+
+    The first Ctrl-C ends it after the step at hand, with a checkpoint and weights; a second one
+    ends it at once.
 
     Parameters
     ----------
@@ -55,6 +66,8 @@ def train(
         Where drawn cases are kept; by default in the folder.
     threads : int, optional
         Of the CPU.
+    beside : bool
+        Whether cases are drawn in a process of their own.
     say : callable
         Told one line now and then.
 
@@ -67,11 +80,13 @@ def train(
     ------
     InputError
         If the recipe, the device or the folder cannot be used.
+    KeyboardInterrupt
+        If it was ended by Ctrl-C.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     recipe = load_recipe(name)
-    with _together(device) as target:
+    with _processes(device) as target, _first_interrupt() as pressed:
         start = None
         if recipe.network.start:
             network, _ = weights.load_network(recipe.network.start)
@@ -79,24 +94,41 @@ def train(
         trainer = Trainer(
             recipe, folder, pool or folder / "pool", target, start=start, resume=resume
         )
-        say(
+        tell = say if trainer.rank == 0 else _ignore
+        tell(
             f"{recipe.key}: {sum(p.numel() for p in trainer.network.parameters()):,} weights, "
             f"{devices.describe(target)}, {trainer.dtype}, from step {trainer.step}"
         )
-        _follow(trainer, steps, minutes, say)
-        return write(trainer, folder) if trainer.rank == 0 else None
+        end = time.monotonic() + (math.inf if minutes is None else 60 * minutes)
+        running = trainer.run(
+            steps, beside=beside, stop=lambda: pressed() or time.monotonic() > end
+        )
+        card = yield from _follow(trainer, running, tell)
+        total = recipe.optimisation.steps
+        if trainer.step < total:
+            tell(
+                f"Stopped after step {trainer.step} of {total}; the same command with --resume "
+                "goes on from there."
+            )
+        if card is not None:
+            tell(f"Weights: {card}; to use them, copy them and it to {weights.user_folder()}.")
+        if pressed():
+            raise KeyboardInterrupt
+        return card
 
 
-def write(trainer: Trainer, folder: Path) -> Path:
+def write(trainer: Trainer, folder: Path, metrics: dict[str, float] | None = None) -> Path:
     """Write the averaged weights of a training and their card; return the card's path."""
     recipe = trainer.recipe
     population = recipe.data.population
+    small, large = population.voxel_size
+    figures = trainer.validate() if metrics is None else metrics
     card = Card(
         key=recipe.key,
         title=recipe.title,
         design=trainer.network.design,
         family=recipe.family or recipe.key,
-        voxel_size=population.voxel_size,
+        voxel_size=(small, large * population.anisotropy),
         anisotropy=population.anisotropy,
         tilt=population.tilt,
         training={
@@ -107,7 +139,7 @@ def write(trainer: Trainer, folder: Path) -> Path:
             "seconds": round(trainer.seconds),
             "device": devices.describe(trainer.device),
         },
-        metrics={k: round(v, 3) for k, v in trainer.validate().items()},
+        metrics={k: round(v, 3) for k, v in figures.items()},
         limits=LIMITS,
         licence=LICENCE,
     )
@@ -115,25 +147,85 @@ def write(trainer: Trainer, folder: Path) -> Path:
 
 
 def _follow(
-    trainer: Trainer, steps: int | None, minutes: float | None, say: Callable[[str], None]
-) -> None:
-    told = time.monotonic()
-    limit = math.inf if minutes is None else minutes
-    for progress in trainer.run(steps, minutes=limit):
-        validated = "nrmse" in progress.figures
-        if validated or time.monotonic() - told > 30:
+    trainer: Trainer, running: Iterator[Progress], say: Callable[[str], None]
+) -> Generator[Step, None, Path | None]:
+    """Report steps, write weights whenever they were validated, and return the last card's path."""
+    card: Path | None = None
+    written = -1
+    told, board = time.monotonic(), _board(trainer)
+    yield Step(trainer.step / trainer.recipe.optimisation.steps, "Drawing the first cases")
+    began: tuple[float, int] | None = None
+    for progress in running:
+        now = time.monotonic()
+        began = began or (now, progress.step)  # the first step waits for the first cases
+        speed = (progress.step - began[1]) / max(now - began[0], 1e-9)
+        metrics = _metrics(progress)
+        if metrics and trainer.rank == 0:
+            card, written = write(trainer, trainer.folder, metrics), progress.step
+        if metrics and board is not None:
+            for key, value in {"loss": progress.loss, **progress.figures}.items():
+                board.add_scalar(key, value, progress.step)
+        if metrics or time.monotonic() - told > QUIET:
             told = time.monotonic()
             figures = ", ".join(f"{k} {v:.4g}" for k, v in progress.figures.items())
             say(f"step {progress.step} of {progress.steps}: loss {progress.loss:.4g}; {figures}")
+        yield Step(progress.step / progress.steps, f"loss {progress.loss:.3g}, {speed:.3g} steps/s")
+    if board is not None:
+        board.close()
+    if trainer.rank == 0 and written != trainer.step:
+        card = write(trainer, trainer.folder)
+    return card
+
+
+def _metrics(progress: Progress) -> dict[str, float]:
+    """Return the figures on held-out cases, none where this step was not validated."""
+    if "nrmse" not in progress.figures:
+        return {}
+    return {k: v for k, v in progress.figures.items() if k == "nrmse" or k.startswith("within")}
+
+
+def _board(trainer: Trainer) -> Any:
+    """Return a writer for TensorBoard where it is installed, None elsewhere."""
+    if trainer.rank:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(trainer.folder))
+
+
+def _ignore(line: str) -> None:
+    del line
 
 
 @contextmanager
-def _together(name: str) -> Iterator[torch.device]:
-    """Join the other processes that torchrun started, if any, and choose this one's device."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield devices.choose(name)
+def _first_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C only be noted; after it, Ctrl-C does what it did before."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
         return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, _: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _processes(name: str) -> Iterator[torch.device]:
+    """Join the other processes that torchrun started, if any, and choose this one's device."""
     target = devices.choose(name)
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield target
+        return
     if target.type == "cuda":
         target = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(target)

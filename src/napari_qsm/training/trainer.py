@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import os
+import pickle
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,15 +111,20 @@ class Trainer:
         self.dtype = chosen(device, wanted.precision)
         self.step = 0
         self.seconds = 0.0
+        self._held_out: list[Tensor] = []
         self._restore(resume)
         self._running: nn.Module = self.network
         if torch.distributed.is_initialized():
             self._running = nn.parallel.DistributedDataParallel(self.network)
 
     def run(
-        self, steps: int | None = None, *, beside: bool = True, minutes: float = math.inf
+        self,
+        steps: int | None = None,
+        *,
+        beside: bool = True,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Progress, None, None]:
-        """Train to the end of the recipe, or for so many steps or minutes; save now and then.
+        """Train to the end of the recipe, for so many steps, or until stopped; save now and then.
 
         Parameters
         ----------
@@ -126,14 +132,14 @@ class Trainer:
             Further ones; the learning rate still falls over the recipe's.
         beside : bool
             Whether cases are drawn in a process of their own.
-        minutes : float
-            After which to stop.
+        stop : callable
+            Asked before every step whether to stop there.
         """
         last = self.recipe.optimisation.steps
         until = last if steps is None else min(last, self.step + steps)
         stream = blocks.batches(self.recipe, self.pools, self.step, self.rank, beside=beside)
-        began = saved = time.monotonic()
-        while self.step < until and time.monotonic() - began < 60 * minutes:
+        saved = time.monotonic()
+        while self.step < until and not self._together(stop()):
             at = time.monotonic()
             loss, figures = self._train(next(stream))
             self.seconds += time.monotonic() - at
@@ -145,6 +151,14 @@ class Trainer:
                 self.save()
             yield Progress(self.step, last, loss, figures, self.seconds)
         self.save()
+
+    def _together(self, wanted: bool) -> bool:
+        """Return whether any process wants to stop: if one did alone, the others would wait."""
+        if not torch.distributed.is_initialized():
+            return wanted
+        flag = torch.tensor(float(wanted), device=self.device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        return bool(flag)
 
     def _rate(self) -> float:
         wanted = self.recipe.optimisation
@@ -184,7 +198,9 @@ class Trainer:
         self.average.eval()
         errors = truths = 0.0
         scores: list[Tensor] = []
-        for one in blocks.held_out(self.recipe, self.pools).split(4):
+        if not self._held_out:
+            self._held_out = list(blocks.held_out(self.recipe, self.pools).split(4))
+        for one in self._held_out:
             inputs, truth, weight = self._split(one)
             with autocast(self.device, self.dtype):
                 estimate = self.average(inputs)
@@ -226,7 +242,10 @@ class Trainer:
             raise InputError(
                 f"{self.folder} holds a training already; resume it or name another folder."
             )
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise InputError(f"{path} is damaged; delete it and begin anew.") from None
         if state["recipe"] != self.recipe.fingerprint:
             raise InputError(
                 f"{path} belongs to another recipe than '{self.recipe.key}'; name another folder."
@@ -235,6 +254,8 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
+        if self.rank == 0:
+            _cut_log(self.folder / LOG, self.step)
 
     def _log(self, loss: float, figures: dict[str, float]) -> None:
         if self.rank:
@@ -248,3 +269,12 @@ class Trainer:
             if new:
                 writer.writeheader()
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop what a log says of steps that its checkpoint does not know and that come once more."""
+    if not path.exists():
+        return
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
+    path.write_text("\n".join([head, *kept]) + "\n", encoding="utf-8")
