@@ -84,6 +84,16 @@ def wrapper_lines() -> Iterator[str]:
         yield f"METHOD{JOINT}{key}: {wrapper.summary} Parameters: {', '.join(own)}."
 
 
+def offered_lines() -> Iterator[str]:
+    """Yield what parameters of methods can be set to that is known only here and now."""
+    from napari_qsm.methods.registry import methods
+
+    for key, method in methods().items():
+        for name, field in method.parameters.model_fields.items():
+            if field.annotation is str and (found := process.choices(field)) is not None:
+                yield f"{key}, {name}: {', '.join(found) or 'none installed'}"
+
+
 def _stage_rows() -> Iterator[Row]:
     """Yield the stages place by place, the shipped one first, then those without a place."""
     from napari_qsm.pipeline import DEFAULT_STAGES

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -54,6 +54,7 @@ def parameter(
     log: bool = False,
     alias: str | None = None,
     typical: float | None = None,
+    choices: Callable[[], Sequence[str]] | None = None,
 ) -> Any:
     """Declare one field of a `Parameters` model.
 
@@ -74,14 +75,17 @@ def parameter(
         What is stored is always the field's own name.
     typical : float, optional
         Where a control starts when the user takes over a number that is chosen from the data.
+    choices : callable, optional
+        Returns the names a text may be set to where they are known only when the program runs.
     """
+    told: dict[str, Any] = {"unit": unit, "log": log, "typical": typical, "choices": choices}
     return Field(
         default,
         ge=low,
         le=high,
         description=help,
         validation_alias=alias,
-        json_schema_extra={"unit": unit, "log": log, "typical": typical},
+        json_schema_extra=told,
     )
 
 
@@ -120,7 +124,7 @@ def number(field: FieldInfo) -> Number | None:
     if kinds - {NoneType} not in ({int}, {float}):
         return None
     ends = {type(bound): bound for bound in field.metadata}
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    extra = _extra(field)
     typical = extra.get("typical") if field.default is None else field.default
     if Ge not in ends or Le not in ends or not isinstance(typical, int | float):
         raise TypeError("A numeric parameter needs a lowest, a highest and a typical value.")
@@ -143,8 +147,20 @@ def spoken(name: str, field: FieldInfo) -> str:
 
 def unit(field: FieldInfo) -> str:
     """Return the unit of a field, empty if it has none."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    return str(extra.get("unit") or "")
+    return str(_extra(field).get("unit") or "")
+
+
+def choices(field: FieldInfo) -> tuple[str, ...] | None:
+    """Return what a field may be set to, looked up now, or None if that is no list of names."""
+    if get_origin(field.annotation) is Literal:
+        return tuple(str(choice) for choice in get_args(field.annotation))
+    offered = _extra(field).get("choices")
+    return None if offered is None else tuple(offered())
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    """Return what `parameter` told of a field."""
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
 @dataclass(frozen=True)

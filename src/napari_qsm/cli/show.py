@@ -24,6 +24,7 @@ def methods(markdown: Markdown = False) -> None:
     else:
         console().print(listing.table())
         say(listing.wrapper_lines())
+        say(listing.offered_lines())
 
 
 @app.command()

@@ -13,6 +13,10 @@ from napari_qsm.methods.registry import find
 from napari_qsm.networks.inverter import FIELD
 from napari_qsm.process import Step
 
+KNOWN = (Quantity.LOCAL_FIELD, Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE)
+"""What the methods are given. A susceptibility that is there already is no part of it: networks
+learned from maps that were made from nothing."""
+
 
 def channels(
     acquisition: Acquisition,
@@ -42,6 +46,8 @@ def channels(
         The channels in the order of their names.
     """
     made = np.zeros((len(names), *acquisition.grid.shape), dtype=np.float32)
+    given = {q: v for q, v in acquisition.volumes.items() if q in KNOWN}
+    acquisition = replace(acquisition, volumes=given, others=())
     for number, name in enumerate(names):
         if name == FIELD:
             np.copyto(made[number], acquisition[Quantity.LOCAL_FIELD], where=acquisition.mask)

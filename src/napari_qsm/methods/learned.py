@@ -3,26 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TypeVar
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_qsm.acquisition import Acquisition, FloatArray
+from napari_qsm.acquisition import Acquisition, FloatArray, InputError
 from napari_qsm.methods.channels import channels
 from napari_qsm.methods.workspace import Workspace
+from napari_qsm.networks import tiling, weights
 from napari_qsm.networks.background import in_background
 from napari_qsm.networks.inverter import Estimate, Inverter
-from napari_qsm.networks.precision import autocast, chosen
-from napari_qsm.process import Step
+from napari_qsm.networks.precision import Precision, autocast, chosen
+from napari_qsm.networks.weights import Card
+from napari_qsm.process import Step, parameter
 from napari_qsm.surroundings import bounding_box
 
 T = TypeVar("T")
 
 MARGIN = 8
 """Voxels of zeros around the mask's bounding box that a network sees."""
+
+
+def weights_parameter(*families: str) -> Any:
+    """Declare the parameter ``weights``: a set of trained weights of one of the families.
+
+    The shipped one is called like the first family.
+    """
+    return parameter(
+        families[0],
+        "Trained weights to use; those you put into your folder of networks are offered as well.",
+        choices=lambda: offered(*families),
+    )
+
+
+def precision_parameter() -> Any:
+    """Declare the parameter ``precision`` that all networks share."""
+    return parameter(
+        "auto",
+        "Precision of the network's convolutions: half of it is two to four times as fast where "
+        "the hardware knows bfloat16, which auto finds out, and changes maps by about 0.1 ppb.",
+    )
+
+
+def offered(*families: str) -> list[str]:
+    """Return the keys of all weights of some families; a broken card hides no other."""
+    found = []
+    for key in weights.available():
+        try:
+            if weights.find(key).family in families:
+                found.append(key)
+        except InputError:
+            continue  # whoever asks for it by name is told what is wrong with it
+    return found
+
+
+def opened(key: str, device: torch.device, *families: str) -> tuple[Inverter, Card]:
+    """Return a network with its weights on a device, and its card.
+
+    Raises
+    ------
+    InputError
+        If there are no such weights, they are damaged, or belong to another family.
+    """
+    network, card = weights.load_network(key, device)
+    if families and card.family not in families:
+        known = ", ".join(offered(*families)) or "none"
+        raise InputError(
+            f"The weights '{key}' are of the family '{card.family}'; weights of "
+            f"{' or '.join(families)} were expected, and there are {known}."
+        )
+    if device.type == "cpu":
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network, card
+
+
+def origin(card: Card) -> str:
+    """Say which weights a map comes from, for its notes."""
+    steps = card.training.get("steps")
+    trained = f", {steps} steps" if steps else ""
+    return f"The network's weights are '{card.key}' (SHA-256 {card.sha256[:16]}{trained})."
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +124,14 @@ def seen(
 ) -> Generator[Step, None, Seen]:
     """Make what a network sees of an acquisition; `share` is its part of the whole work."""
     names = network.design.channels
-    made = yield from channels(acquisition, names, space.device, share=share)
+    with closing(channels(acquisition, names, space.device, share=share)) as running:
+        while True:
+            try:
+                step = next(running)
+            except StopIteration as done:
+                made = done.value
+                break
+            yield replace(space.step(step.fraction, _within(step.message)), preview=step.preview)
     told = " and ".join(name for name in names if name != "field")
     if told:
         space.notes.append(f"The network starts from the maps of: {told}.")
@@ -82,32 +152,86 @@ def working(
 ) -> Generator[Step, None, T]:
     """Run a pass through `modules` beside the generator, reporting one fraction and message."""
     running = in_background(function, *modules)
-    yield space.step(fraction, message, preview)
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+    try:
         yield space.step(fraction, message, preview)
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            yield space.step(fraction, message, preview)
+    finally:
+        running.close()
 
 
 def estimate(
-    space: Workspace, network: Inverter, view: Seen, *, fraction: float = 0.6
+    space: Workspace,
+    network: Inverter,
+    view: Seen,
+    *,
+    fraction: float = 0.6,
+    symmetric: bool = False,
+    precision: Precision = "auto",
 ) -> Generator[Step, None, Estimate]:
-    """Pass the network over the whole volume once; what comes out is zero outside the mask."""
-    dtype = chosen(space.device)
+    """Pass the network over the whole volume; what comes out is zero outside the mask.
 
-    def run() -> Estimate:
-        with torch.inference_mode(), autocast(space.device, dtype):
-            mean, sigma = network(view.inputs)
-            return Estimate(mean * view.mask, None if sigma is None else sigma * view.mask)
-
+    Where the memory does not hold one pass it goes over tiles, which give the same. With
+    `symmetric` it is ``(g(x) - g(-x)) / 2``, which flips its sign with the field, and
+    ``sigma^2 = (s(x)^2 + s(-x)^2) / 2``.
+    """
+    dtype = chosen(space.device, precision)
     if dtype == torch.bfloat16:
         space.notes.append("The network ran in bfloat16.")
-    return (
-        yield from working(space, run, network, fraction=fraction, message="running the network")
-    )
+    parts = _tiles(space, network, view, dtype)
+    signs = (1.0, -1.0) if symmetric else (1.0,)
+    mean = torch.zeros_like(view.mask)
+    variance = torch.zeros_like(view.mask) if network.design.uncertain else None
+
+    def run(part: tiling.Tile, sign: float) -> None:
+        shown, kept, inner = ((slice(None), slice(None), *b) for b in part.boxes)
+        with torch.inference_mode(), autocast(space.device, dtype):
+            output = network(view.inputs[shown] * sign)
+            mean[kept] += output.mean[inner] * (sign / len(signs))
+            if variance is not None and output.sigma is not None:
+                variance[kept] += output.sigma[inner].square() / len(signs)
+
+    passes = [(part, sign) for part in parts for sign in signs]
+    for number, (part, sign) in enumerate(passes):
+        at = fraction + (0.95 - fraction) * number / len(passes)
+        told = f" ({number + 1} of {len(passes)})" if len(passes) > 1 else ""
+        yield from working(
+            space,
+            lambda part=part, sign=sign: run(part, sign),  # type: ignore[misc]
+            network,
+            fraction=at,
+            message=f"running the network{told}",
+        )
+    mean *= view.mask
+    return Estimate(mean, None if variance is None else variance.sqrt_().mul_(view.mask))
+
+
+def _tiles(
+    space: Workspace, network: Inverter, view: Seen, dtype: torch.dtype
+) -> list[tiling.Tile]:
+    """Return the tiles that the free memory asks for; noted where it is more than one."""
+    architecture, shape = network.unet.architecture, view.mask.shape[-3:]
+    free = tiling.free_memory(space.device)
+    voxel = tiling.footprint(architecture, 1, dtype.itemsize)
+    made = tiling.tiles(architecture, shape, int(tiling.SHARE * free / voxel))
+    if len(made) > 1:
+        whole = voxel * view.mask.numel() / 2**30
+        space.notes.append(
+            f"The network ran over {len(made)} tiles, which give what one pass gives: in one pass "
+            f"it would take {whole:.1f} GB, and {free / 2**30:.1f} GB are free."
+        )
+    return made
+
+
+def _within(message: str) -> str:
+    """Return the message of a method that makes a channel as part of another's."""
+    label, _, told = message.partition(": ")
+    return f"{label}, {told}" if told else label
 
 
 def _framed(volumes: FloatArray, device: torch.device) -> Tensor:

@@ -2,7 +2,8 @@
 
 A pass of a network takes seconds and cannot pause. It runs in a thread of its own, which torch
 leaves without Python's lock, while the generator looks every few hundredths of a second whether it
-is done. When the generator is closed, the pass ends at the next layer, on the way back as well.
+is done. When the generator is closed, the pass ends at the next layer, on the way back as well;
+nobody waits for a layer that takes longer than `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 INTERVAL = 0.05
 """Seconds between two looks."""
+
+PATIENCE = 0.15
+"""Seconds that closing waits for the layer at work; beyond, it ends and frees its memory alone."""
 
 
 class _Stopped(Exception):
@@ -49,21 +53,20 @@ def in_background(function: Callable[[], T], *modules: nn.Module) -> Generator[N
     def run() -> None:
         torch.set_num_threads(threads)  # OpenMP counts for every thread of its own
         try:
-            results.append(function())
+            with _stoppable(modules, stop):
+                results.append(function())
         except BaseException as error:
             errors.append(error)
         finally:
             done.set()
 
-    with _stoppable(modules, stop):
-        thread = threading.Thread(target=run, name="napari-qsm network", daemon=True)
-        thread.start()
-        try:
-            while not done.wait(INTERVAL):
-                yield
-        finally:
-            stop.set()
-            thread.join()
+    threading.Thread(target=run, name="napari-qsm network", daemon=True).start()
+    try:
+        while not done.wait(INTERVAL):
+            yield
+    finally:
+        stop.set()
+        done.wait(PATIENCE)
     if errors:
         raise errors[0]
     return results[0]

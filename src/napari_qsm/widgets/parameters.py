@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Signal
@@ -86,9 +86,9 @@ class ParameterForm(QWidget):
             box.setChecked(value)
             box.toggled.connect(lambda on: self.changed.emit(name, on))
             return box
-        if get_origin(field.annotation) is Literal:
+        if (choices := process.choices(field)) is not None:
             combo = QComboBox()
-            combo.addItems([str(choice) for choice in get_args(field.annotation)])
+            combo.addItems(list(dict.fromkeys((*choices, str(value)))))
             combo.setCurrentText(str(value))
             combo.currentTextChanged.connect(lambda text: self.changed.emit(name, text))
             return combo
