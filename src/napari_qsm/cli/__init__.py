@@ -5,7 +5,7 @@ sentence and status 1. Results and notes go to stdout. Everything heavy is impor
 that needs it, so ``--help`` answers at once.
 """
 
-from napari_qsm.cli import chain, evaluate, field, show, single, sweep, train  # noqa: F401  # each adds its commands
+from napari_qsm.cli import adapt, chain, evaluate, field, show, single, sweep, train  # noqa: F401  # each adds its commands
 from napari_qsm.cli.application import app, main
 
 __all__ = ["app", "main"]
