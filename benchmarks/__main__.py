@@ -13,12 +13,15 @@ import napari_qsm  # noqa: F401  # before torch: it sets how threads wait
 
 import torch  # isort: skip
 
+from benchmarks.learned import learned_tables
+from benchmarks.linearity import linearity_table
 from benchmarks.live import SHAPES, live_table
 from benchmarks.memory import memory_table, peak_volumes
 from benchmarks.methods import heads, methods_table, slabs
 from benchmarks.preparation import preparation_tables
 from benchmarks.solving import solve_table, warm_table
 from benchmarks.speed import convergence_table, iteration_table
+from benchmarks.store import Store
 from benchmarks.sweep import sweep_table
 from benchmarks.throughput import FULL, QUICK, throughput, throughput_table
 from benchmarks.unwrapping import unwrapping_table
@@ -32,6 +35,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--methods", action="store_true", help="only the errors of all methods")
     made.add_argument("--in-vivo", type=Path, help="errors on a folder of slabs with COSMOS, too")
     made.add_argument("--only", nargs="*", default=(), help="keys of methods, for --methods")
+    made.add_argument("--learned", action="store_true", help="only networks beside the classics")
+    made.add_argument("--linearity", action="store_true", help="only lesions of known strength")
+    made.add_argument("--cases", type=int, default=6, help="unseen heads, for --learned")
+    made.add_argument("--challenge", type=Path, help="a folder with the challenge's head, too")
+    made.add_argument("--slow", action="store_true", help="networks changed per case, too")
+    made.add_argument("--cache", type=Path, default=Path(".benchmarks"), help="what to keep where")
+    made.add_argument("--figure", type=Path, help="draw --linearity into this file")
     made.add_argument("--solve", action="store_true", help="only whole methods until converged")
     made.add_argument("--warm", action="store_true", help="only restarts with another lambda")
     made.add_argument("--sweep", action="store_true", help="only a sweep over lambda")
@@ -48,7 +58,18 @@ def parser() -> argparse.ArgumentParser:
 def tables(wanted: argparse.Namespace) -> Iterator[str]:
     """Yield the tables that are wanted; without a word on which, those of the solvers."""
     quick: bool = wanted.quick
-    if wanted.methods or wanted.in_vivo:
+    if wanted.learned:
+        yield from learned_tables(
+            Store(wanted.cache),
+            wanted.cases,
+            in_vivo=wanted.in_vivo,
+            challenge=wanted.challenge,
+            slow=wanted.slow,
+            only=tuple(wanted.only),
+        )
+    elif wanted.linearity:
+        yield linearity_table(Store(wanted.cache), wanted.figure, slow=wanted.slow)
+    elif wanted.methods or wanted.in_vivo:
         cases = [*heads(3.0 if quick else 1.5), *(slabs(wanted.in_vivo) if wanted.in_vivo else ())]
         yield from methods_table(iter(cases), tuple(wanted.only))
     elif wanted.solve:

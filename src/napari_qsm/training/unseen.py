@@ -26,9 +26,9 @@ UNSEEN: Final = Population(
     anatomy="icbm",
     geometry=0.0,
     lesions={"microbleeds": 0.5, "haemorrhage": 0.4, "calcification": 0.4},
-    voxel_size=(0.7, 0.9),
-    anisotropy=1.2,
-    tilt=25.0,
+    voxel_size=(0.7, 0.8),
+    anisotropy=1.12,
+    tilt=15.0,
     deformation=(2.0, 6.0),
     spread=(0.5, 2.5),
     error=(0.08, 0.9),
@@ -38,7 +38,7 @@ UNSEEN: Final = Population(
     echo_time=(0.018, 0.026),
     inverted=0.0,
 )
-"""On its fine grid: measured voxels are 1.4 to 1.8 mm wide, up to 2.2 mm thick.
+"""On its fine grid; measured voxels are 1.4 to 1.6 mm wide and up to 1.8 mm thick.
 
 White noise shrinks by the square root of eight as voxels are put together and other errors do not,
 so what is left is mostly structured: another mix than in training.
