@@ -44,7 +44,7 @@ class Body:
         """Return a box of a volume and how much of each of its voxels the body fills, 0 to 1."""
         reach = np.linalg.norm(self.radii) if self.shape != "ellipsoid" else self.radii.max()
         low = np.floor((self.centre - reach - self.edge) / voxel_size).astype(int).clip(0)
-        high = np.ceil((self.centre + reach + self.edge) / voxel_size).astype(int) + 1
+        high = (np.ceil((self.centre + reach + self.edge) / voxel_size).astype(int) + 1).clip(0)
         box = tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, shape, strict=True))
         axes = [
             np.arange(part.start, max(part.stop, part.start)) * size - middle
