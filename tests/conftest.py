@@ -1,6 +1,7 @@
 """What every test runs under."""
 
 import importlib.util
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,26 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_qsm.networks.weights import FOLDER_VARIABLE
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """One thread: tests are small, and two threads wait for each other on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def networks(tmp_path_factory):
+    """A user's folder with tiny weights of every family, so that every method can run."""
+    folder = tmp_path_factory.mktemp("networks")
+    beside("toys").write_networks(folder)
+    before = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    yield folder
+    os.environ.pop(FOLDER_VARIABLE)
+    if before is not None:
+        os.environ[FOLDER_VARIABLE] = before
 
 
 def pytest_collection_modifyitems(items):

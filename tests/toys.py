@@ -1,10 +1,14 @@
-"""Six stages that take no time and give numbers one can foresee, one for each place."""
+"""Six stages that take no time and give numbers one can foresee, and networks that know nothing."""
 
 import time
 
 import numpy as np
+import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Provenance, Quantity
+from napari_qsm.networks.inverter import Design, Inverter
+from napari_qsm.networks.unet import Architecture
+from napari_qsm.networks.weights import Card, write
 from napari_qsm.pipeline import Choice, Recipe
 from napari_qsm.preparation.registry import Place, stage, unregister
 from napari_qsm.process import Parameters, Step, parameter
@@ -126,3 +130,16 @@ def measurement(*, shape=SHAPE, echoes=ECHOES, affine=None, notes=(), magnitude=
         sources={Q.PHASE: "phase.nii.gz"},
         notes=notes,
     )
+
+
+FAMILIES = {"qsmnet": False, "pdi": True, "uqsm": False}
+"""Families of weights, and whether they say how sure they are."""
+
+
+def write_networks(folder, channels=("field", "tikhonov")):
+    """Write tiny weights of every family: they change the map they start from at random."""
+    for seed, (family, uncertain) in enumerate(FAMILIES.items()):
+        torch.manual_seed(seed)
+        network = Inverter(Design(channels, uncertain, Architecture(widths=(4, 8))))
+        card = Card(family, f"Tiny {family}", network.design, family, calibration=1.5)
+        write(card, network, folder)

@@ -7,6 +7,7 @@ there, and brought back; its residual is computed with the physics of the origin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from napari_qsm.methods.registry import Reconstruction, Step, parameter
 from napari_qsm.methods.resampling import extended, interpolated, sampled
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.weights import Card
+from napari_qsm.surroundings import fitting_threads
 
 FrameChoice = Literal["auto", "never", "always"]
 """Whether to interpolate: where the network has not learned from such voxels, never, always."""
@@ -270,6 +272,17 @@ def _interpolating(
             return maps
         told = f"The network learned from {' and '.join(reasons)}: this lies outside, as asked for."
         return _with_notes(maps, (told, *maps.provenance.notes))
+    with fitting_threads(device, math.prod(target.grid.shape)):
+        return (yield from _there_and_back(acquisition, target, reconstruct, device, label))
+
+
+def _there_and_back(
+    acquisition: Acquisition,
+    target: Frame,
+    reconstruct: Callable[[Acquisition], Reconstruction],
+    device: torch.device,
+    label: str,
+) -> Reconstruction:
     measured = yield from _there(acquisition, target, label)
 
     def shown(volume: FloatArray) -> FloatArray:

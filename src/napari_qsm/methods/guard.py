@@ -220,9 +220,8 @@ def _about_residual(
 def _mark(space: Workspace, residual: Tensor, expected: Tensor) -> None:
     """Mark voxels around which the residual is `LOCAL` times what is expected there."""
     region = space.region().float()
-    around = [functional.avg_pool3d(v[None, None], 5, 1, 2)[0, 0] for v in
-              (residual.square(), expected * region)]  # fmt: skip
-    marked = (around[0] > LOCAL**2 * around[1]) & (region > 0)
+    local, usual = (_around(values) for values in (residual.square(), expected * region))
+    marked = (local > LOCAL**2 * usual) & (region > 0)
     count = int(marked.count_nonzero())
     if count:
         shown: FloatArray = space.restore(marked.float())
@@ -231,3 +230,10 @@ def _mark(space: Workspace, residual: Tensor, expected: Tensor) -> None:
             f"{count} voxels ({100 * count / float(region.sum()):.2g} % of the mask) are marked as "
             f"unreliable: around them the residual is more than {LOCAL:g} times what is expected."
         )
+
+
+def _around(values: Tensor) -> Tensor:
+    """Mean over the 5^3 voxels around each, with zeros beyond the volume."""
+    padded = functional.pad(values[None, None], (2,) * 6)
+    mean: Tensor = functional.avg_pool3d(padded, 5, 1)[0, 0]
+    return mean

@@ -51,10 +51,14 @@ class Method(Process[P]):
     symbol : callable, optional
         ``(workspace, parameters) -> Tensor``: for a method that is nothing but a Fourier filter of
         the field, that filter on the half grid. It is what makes a method live.
+    odd : bool
+        Whether a flipped field flips the map, at every setting. Physics does; networks learn it
+        only roughly.
     """
 
     tuning: str = field(default="", kw_only=True)
     symbol: Callable[[Workspace, P], Tensor] | None = field(default=None, kw_only=True)
+    odd: bool = field(default=True, kw_only=True)
 
     def _asides(self, acquisition: Acquisition) -> tuple[str, ...]:
         if not acquisition.others or self.orientations > 1:
@@ -84,6 +88,7 @@ def method(
     tuning: str = "",
     symbol: Callable[[Workspace, P], Tensor] | None = None,
     orientations: int = 1,
+    odd: bool = True,
 ) -> Callable[[Callable[[Acquisition, P, torch.device], Reconstruction]], Method[P]]:
     """Turn a generator function into a registered `Method`.
 
@@ -111,6 +116,7 @@ def method(
             tuning=tuning,
             symbol=symbol,
             orientations=orientations,
+            odd=odd,
         )
         _REGISTRY[key] = made
         return made

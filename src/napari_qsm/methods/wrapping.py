@@ -240,4 +240,5 @@ def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
         cpu_only=method.cpu_only,
         tuning=method.tuning,
         orientations=method.orientations,
+        odd=method.odd,
     )

@@ -23,6 +23,7 @@ class PDI(Direct):
     parameters=PDI,
     references=("10.59275/j.melba.2021-bbf2", "10.48550/arXiv.2009.04251"),
     uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE),
+    odd=False,
     gives=(Quantity.CHI, Quantity.SIGMA, Quantity.RESIDUAL),
 )
 def pdi(acquisition: Acquisition, parameters: PDI, device: torch.device) -> Reconstruction:

@@ -23,6 +23,7 @@ class QSMnet(Direct):
     parameters=QSMnet,
     references=("10.1016/j.neuroimage.2018.06.030", "10.1016/j.neuroimage.2020.116619"),
     uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE),
+    odd=False,
 )
 def qsmnet(acquisition: Acquisition, parameters: QSMnet, device: torch.device) -> Reconstruction:
     """Return ``chi = chi_0 + g(f, chi_0)`` with g a U-Net and chi_0 a physical inversion.
