@@ -104,11 +104,11 @@ class Store:
         path = self.folder / f"{case.name.replace(' ', '-')}-{method.key}-{_short(told)}.npz"
         if not path.exists():
             maps, seconds = run(method, case.measured, settings)
-            value = maps.provenance.chosen.get(method.tuning, math.nan) if method.tuning else None
             arrays = {"chi": maps[Quantity.CHI], "seconds": np.array(seconds)}
             if Quantity.SIGMA in maps:
                 arrays["sigma"] = maps[Quantity.SIGMA]
-            self._write(path, arrays, value=np.array(math.nan if value is None else value))
+            chosen = {**maps.provenance.chosen, **(settings or {})}
+            self._write(path, arrays, value=np.array(chosen.get(method.tuning, math.nan)))
         with np.load(path) as kept:
             sigma = kept.get("sigma")
             return Result(kept["chi"], sigma, float(kept["seconds"]), float(kept["value"]))
