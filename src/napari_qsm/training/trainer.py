@@ -115,7 +115,10 @@ class Trainer:
         self._restore(resume)
         self._running: nn.Module = self.network
         if torch.distributed.is_initialized():
-            self._running = nn.parallel.DistributedDataParallel(self.network)
+            # Statistics of norms are the first process's; gloo cannot send those of channels_last.
+            self._running = nn.parallel.DistributedDataParallel(
+                self.network, broadcast_buffers=False
+            )
 
     def run(
         self,
