@@ -79,7 +79,7 @@ def test_a_single_sample_has_the_slope_of_the_closed_form_on_average(scene):
 
 
 def test_variation_counts_selected_neighbours_per_mm(scene):
-    energy, mean, _ = scene
+    _, mean, _ = scene
     slopes = Gradient(SIZES)(mean).abs()
     selection = torch.rand(SHAPE, dtype=torch.float64)
     for axis, size, slope in zip((-3, -2, -1), SIZES, slopes, strict=True):

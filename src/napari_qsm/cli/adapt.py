@@ -11,7 +11,7 @@ import typer
 
 from napari_qsm.acquisition import Acquisition, InputError
 from napari_qsm.cli import options
-from napari_qsm.cli.application import app, load_torch
+from napari_qsm.cli.application import INTERRUPTED, app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
 
 
@@ -84,7 +84,11 @@ def adapt(
     posterior = Posterior(regularization=strength, error=error)
     plan = Plan(weights, key, steps, rate, posterior, seed)
     running = run(plan, cohort, output, device=device, resume=resume, say=lambda line: say([line]))
-    card = exhaust(running, "Adapting")
+    try:
+        card = exhaust(running, "Adapting")
+    except KeyboardInterrupt:
+        say([f"Stopped; the same command with --resume goes on from the checkpoint in {output}."])
+        raise SystemExit(INTERRUPTED) from None
     say([str(card)])
     if install:
         home.mkdir(parents=True, exist_ok=True)

@@ -188,6 +188,7 @@ class Adapter:
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.means: dict[str, dict[str, float]] = {}
+        self._whole = True
         self._restore()
 
     @property
@@ -235,7 +236,7 @@ class Adapter:
         return self.fields[int(order[place])]
 
     def _adapt(self, turn: Field) -> dict[str, float]:
-        began = time.monotonic()
+        began, self._whole = time.monotonic(), False
         rising = min(1.0, (self.step + 1) / WARM_UP)
         falling = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / self.plan.steps)))
         for group in self.optimiser.param_groups:
@@ -250,10 +251,16 @@ class Adapter:
         self.average.update_parameters(self.network)
         self.step += 1
         self.seconds += time.monotonic() - began
+        self._whole = True
         return figures
 
     def save(self) -> None:
-        """Write checkpoint and log; each replaces the one before only once it is whole."""
+        """Write checkpoint and log; each replaces the one before only once it is whole.
+
+        Nothing is written if a step was broken off halfway: the last checkpoint stands then.
+        """
+        if not self._whole:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "identity": self.identity,
