@@ -58,7 +58,9 @@ def test_fifty_steps_lower_the_loss_and_write_weights_that_load(tiny, train, own
     assert card.training["steps"] == 50
     assert card.training["fingerprint"] == made.recipe.fingerprint
     assert card.metrics["nrmse"] == pytest.approx(float(rows[-1]["nrmse"]), rel=1e-3)
-    assert card.voxel_size == pytest.approx((1.0, 1.8 * 1.4))
+    population = made.recipe.data.population
+    small, large = population.voxel_size
+    assert card.voxel_size == pytest.approx((small, large * population.anisotropy))
     assert "synthetic" in card.limits
     with torch.no_grad():
         estimate = network(0.02 * torch.ones(1, 2, 8, 8, 8))
@@ -174,7 +176,7 @@ def test_networks_lists_recipes_and_weights(tiny, train, run, own, monkeypatch):
     (made.path.parent / "out").rename(own)
     found = run("networks")
     assert found.exit_code == 0, found.output
-    assert "1 to 2.52" in found.stdout
+    assert "{:g} to {:g}".format(*weights.find("tiny").voxel_size) in found.stdout
     assert "nrmse" in found.stdout
     (own / "tiny.safetensors").unlink()
     assert "missing" in run("networks").stdout
