@@ -302,7 +302,8 @@ def _refuse_orientations(grid: Grid, others: Sequence[Grid]) -> None:
 
 
 _looked_over: WeakValueDictionary[int, NDArray[Any]] = WeakValueDictionary()
-"""Volumes that were found finite and made read-only; chains pass them on without another look."""
+"""Volumes that were found finite, or not empty, and made read-only; chains pass them on without
+another look."""
 
 
 def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArray[Any]:
@@ -312,13 +313,15 @@ def _checked_volume(quantity: Quantity, values: ArrayLike, grid: Grid) -> NDArra
             f"The {quantity.label} has shape {array.shape}; the grid has {grid.shape}, so choose "
             "volumes of one acquisition."
         )
-    if quantity is Quantity.MASK:
+    is_mask = quantity is Quantity.MASK
+    if _looked_over.get(id(array)) is array and (array.dtype == bool) == is_mask:
+        return array
+    if is_mask:
         mask = _read_only(array, bool)
         if not mask.any():
             raise InputError("The mask is empty; paint or choose one that covers the brain.")
+        _looked_over[id(mask)] = mask
         return mask
-    if _looked_over.get(id(array)) is array:
-        return array
     with np.errstate(over="ignore"):  # what single precision cannot hold becomes Inf and is refused
         made = _read_only(array, np.float32)
     if not np.isfinite(made).all():

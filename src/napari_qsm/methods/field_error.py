@@ -11,8 +11,8 @@ Methods that filter need the error at each ``|k|`` beside the susceptibility's p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -86,16 +86,16 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     weighting : str
         How much each voxel counts.
     """
-    if space not in _measured:
-        _measured[space] = _measure(space)
-    error, spread = _measured[space]
+    error, spread = space.fact("field error", lambda: _measure(space))
     if weighting in ("noise", "magnitude"):
-        weights = space.weights(weighting)[space.region()]
-        error /= float(weights.clamp_(min=LEAST_TRUST).reciprocal_().mean()) ** 0.5
+        error /= space.fact(f"error under {weighting}", lambda: _discount(space, weighting))
     return FieldError(error, spread)
 
 
-_measured: WeakKeyDictionary[Workspace, tuple[float, float]] = WeakKeyDictionary()
+def _discount(space: Workspace, weighting: Weighting) -> float:
+    """Return by what weights discount the error, ``sqrt(mean(1 / W^2))``."""
+    weights = space.weights(weighting)[space.region()]
+    return math.sqrt(float(weights.clamp_(min=LEAST_TRUST).reciprocal_().mean()))
 
 
 def _measure(space: Workspace) -> tuple[float, float]:

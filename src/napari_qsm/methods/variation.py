@@ -192,13 +192,16 @@ class Variation:
     def _split(self) -> Prior:
         """Return the prior's split, as it is optimal with the given susceptibility."""
         count = 3 if self._order_ratio is None else 9
-        split = torch.zeros((count, *self._space.shape), device=self._space.device)
-        if self._given is not None:
-            split[:3] = split_of(
+        if self._given is None:
+            split = torch.zeros((count, *self._space.shape), device=self._space.device)
+        else:
+            split = split_of(
                 self._gradient, self._given, threshold=self._threshold, steepness=STEEPNESS
             )
         if self._order_ratio is None:
             return ShrinkageSplit(self._gradient, threshold=self._threshold, split=split)
+        if len(split) < count:
+            split = torch.cat((split, split.new_zeros((count - 3, *self._space.shape))))
         return GeneralisedSplit(
             self._gradient,
             threshold=self._threshold,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +22,15 @@ from napari_qsm.acquisition import (
     Provenance,
     Quantity,
 )
+from napari_qsm.methods.facts import facts_of
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.preparation.noise import field_noise
 from napari_qsm.process import Parameters, Step, number
 from napari_qsm.solvers.iteration import Iterate, Iterates, until_converged
 from napari_qsm.surroundings import bounding_box, fitting_threads
+
+T = TypeVar("T")
 
 PADDING = 1.25
 """Room around the mask's bounding box, as a factor on each side.
@@ -105,7 +108,8 @@ class Workspace:
         trace: TracebackType | None,
     ) -> None:
         self._estimate = None
-        self.__dict__.pop("_inside", None)
+        for name in ("_inside", "_region"):
+            self.__dict__.pop(name, None)
         del self.dipole, self._acquisition
         self._threads.__exit__(kind, error, trace)
 
@@ -116,10 +120,10 @@ class Workspace:
 
     def place(self, values: NDArray[Any]) -> Tensor:
         """Bring a volume of the acquisition to the device: masked, cropped, padded, float32."""
-        padded = torch.zeros(self.shape, device=self.device)
-        inside = np.where(self._mask, values[self._box], 0).astype(np.float32, copy=False)
-        padded[tuple(slice(0, n) for n in inside.shape)] = torch.from_numpy(inside)
-        return padded
+        padded = np.zeros(self.shape, np.float32)
+        inside = padded[tuple(slice(0, side.stop - side.start) for side in self._box)]
+        np.copyto(inside, values[self._box], where=self._mask, casting="same_kind")
+        return torch.from_numpy(padded).to(self.device)
 
     def restore(self, padded: Tensor) -> FloatArray:
         """Bring a padded volume back to the acquisition's grid, zero outside the mask."""
@@ -130,8 +134,24 @@ class Workspace:
         return self._acquisition.mask[self._box]
 
     def region(self) -> Tensor:
-        """Return whether a voxel of the padded volume is in the mask."""
+        """Return whether a voxel of the padded volume is in the mask; not to be written to."""
+        return self._region
+
+    @cached_property
+    def _region(self) -> Tensor:
         return self.place(self._acquisition.mask).bool()
+
+    def fact(self, name: str, compute: Callable[[], T]) -> T:
+        """Return something small that follows from what was measured: found out only once.
+
+        A sweep, a restart and a live lambda work on the same measurement again and again. A given
+        susceptibility is not a measurement: nothing that depends on it may be a fact.
+        """
+        facts = facts_of(self._acquisition, (self.shape, self.device))
+        if name not in facts:
+            facts[name] = compute()
+        found: T = facts[name]
+        return found
 
     def field(self) -> Tensor:
         """Return the local field in ppm, zero outside the mask."""
@@ -184,17 +204,18 @@ class Workspace:
             power = np.where(noise > 0, 1 / np.square(np.maximum(noise, 1e-12)), 0)
         else:
             return self.region().float()
-        power = np.minimum(power, np.percentile(power[mask], 99))
-        if not (mean := float(power[mask].mean(dtype=np.float64))) > 0:
+        highest, mean = self.fact(f"weights by {weighting}", lambda: _clipped(power[mask]))
+        if not mean > 0:
             raise InputError(
                 f"The {_WEIGHTED[weighting]} is zero in the whole mask; choose another one or run "
                 "without weights."
             )
-        return self.place(power / mean)
+        return self.place(np.minimum(power, highest) / mean)
 
     def noise(self) -> float:
         """Return the noise of the field in ppm, read off differences of neighbours."""
-        return field_noise(self._acquisition[Quantity.LOCAL_FIELD], self._acquisition.mask)
+        known = self._acquisition
+        return self.fact("noise", lambda: field_noise(known[Quantity.LOCAL_FIELD], known.mask))
 
     def choose(
         self, name: str, value: float, why: str, model: type[Parameters] | None = None
@@ -349,3 +370,9 @@ class Workspace:
         volume = np.zeros(self._acquisition.grid.shape, dtype=np.float32)
         volume[self._box] = inside.cpu().numpy()
         return volume
+
+
+def _clipped(power: FloatArray) -> tuple[float, float]:
+    """Return the 99th percentile of values and the mean of what is left when they are clipped."""
+    highest = np.percentile(power, 99)
+    return float(highest), float(np.minimum(power, highest).mean(dtype=np.float64))

@@ -49,6 +49,13 @@ class Gradient:
     def difference(self, volume: Tensor, axis: int, slab: slice, out: Tensor) -> Tensor:
         """Write the differences along `axis` (-3, -2 or -1) at the planes `slab` into `out`.
 
+        Returns `out`, see `steps`.
+        """
+        return self.steps(volume, axis, slab, out).mul_(1 / self.voxel_size[axis])
+
+    def steps(self, volume: Tensor, axis: int, slab: slice, out: Tensor) -> Tensor:
+        """Write `difference` before it is divided by the voxel size: for who divides in passing.
+
         Solvers go through a volume slab by slab, so that what lies between their steps stays in
         the processor's cache. Returns `out`, shaped (..., stop - start, Y, Z).
         """
@@ -62,7 +69,7 @@ class Gradient:
         following = volume.select(-3, slab.stop % volume.shape[-3]) if axis == -3 else None
         first = part.select(axis, 0) if following is None else following
         torch.sub(first, part.select(axis, -1), out=out.select(axis, -1))
-        return out.mul_(1 / self.voxel_size[axis])
+        return out
 
     def add_adjoint(self, component: Tensor, axis: int, slab: slice, total: Tensor) -> None:
         """Add to `total` the adjoint of `difference` applied to `component` at planes `slab`."""

@@ -35,6 +35,13 @@ def slab_buffers(volume: Tensor, count: int) -> Tensor:
 class Differences(Protocol):
     """A finite-difference operator that can work on a slab of planes at a time."""
 
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Sides of a voxel: what steps are divided by."""
+
+    def steps(self, volume: Tensor, axis: int, slab: slice, out: Tensor) -> Tensor:
+        """Write by how much `volume` rises from voxel to voxel to `out` and return it."""
+
     def difference(self, volume: Tensor, axis: int, slab: slice, out: Tensor) -> Tensor:
         """Write the differences of `volume` along `axis` at `slab` to `out` and return it."""
 
@@ -50,16 +57,23 @@ class Prior(Protocol):
 
 
 def shrink(
-    differences: Tensor, split: Tensor, threshold: float, relaxation: float, scratch: Tensor
+    differences: Tensor,
+    split: Tensor,
+    threshold: float,
+    relaxation: float,
+    scratch: Tensor,
+    scale: float = 1.0,
 ) -> Tensor:
     """Update ``v = z + u`` of one split for new `differences` and return ``z - u`` in their place.
+
+    ``K x`` is `scale` times the differences: multiplied here, it takes no pass of its own.
 
     With ``z = v - clip(v, t)`` and ``u = clip(v, t)``, by Moreau's identity, z and u need not be
     stored. The relaxed update ``v <- v + a (K x - z)`` is the plain one, ``v <- K x + u``, for
     a = 1 (Eckstein & Bertsekas 1992, doi:10.1007/BF01581204).
     """
     dual = torch.clamp(split, -threshold, threshold, out=scratch)
-    split.lerp_(differences.add_(dual), relaxation)
+    split.lerp_(torch.add(dual, differences, alpha=scale, out=differences), relaxation)
     torch.clamp(split, -threshold, threshold, out=dual)
     return torch.sub(split, dual, alpha=2, out=differences)
 
@@ -97,9 +111,9 @@ class ShrinkageSplit:
         out.zero_()
         for slab in slabs(estimate):
             scratch, other = self._buffers[:, : slab.stop - slab.start]
-            for axis, split in zip(AXES, self._split, strict=True):
-                self._gradient.difference(estimate, axis, slab, scratch)
-                shrink(scratch, split[slab], self._threshold, self._relaxation, other)
+            for axis, size, split in zip(AXES, self._gradient.voxel_size, self._split, strict=True):
+                self._gradient.steps(estimate, axis, slab, scratch)
+                shrink(scratch, split[slab], self._threshold, self._relaxation, other, 1 / size)
                 self._gradient.add_adjoint(scratch, axis, slab, out)
             yield
         return out
@@ -114,10 +128,15 @@ def split_of(
     clipped large multiple of the gradient, `steepness` times it, comes close to.
     """
     split = estimate.new_empty((3, *estimate.shape))
+    dual = slab_buffers(estimate, 1)[0]
     for slab in slabs(estimate):
+        clipped = dual[: slab.stop - slab.start]
         for axis, component in zip(AXES, split, strict=True):
             difference = gradient.difference(estimate, axis, slab, component[slab])
-            difference.add_((steepness * difference).clamp_(-threshold, threshold))
+            # The limit is divided rather than the gradient multiplied: that takes no pass.
+            limit = threshold / steepness
+            torch.clamp(difference, -limit, limit, out=clipped)
+            difference.add_(clipped, alpha=steepness)
     return split
 
 
@@ -153,6 +172,8 @@ def admm(
     Reference: Boyd et al. 2011, doi:10.1561/2200000016.
     """
     pulled = torch.empty_like(estimate)
+    if region is not None:
+        region = region.to(estimate.dtype)  # multiplying by bools takes four times as long
     iteration, change = 0, 1.0
     while True:
         pause = Iterate(iteration, _first(estimate), change, complete=False)

@@ -1,8 +1,9 @@
 """Data terms of a splitting, each as what it does to the dual of ``y = A x``.
 
-The split keeps y, a copy of what the model predicts, and the scaled dual u. Given the prediction
-p, the data term's proximal at ``v = p + u`` is the new y, and what it takes away is the new dual:
-``u <- v - y``. Each class below writes that u, slab by slab, and knows nothing of Fourier space.
+The split has y, a copy of what the model predicts, and the scaled dual u. Given v, the (relaxed)
+prediction plus u, the data term's proximal at v is the new y, and what it takes away is the new
+dual: ``u <- v - y``. Each class below writes that u, slab by slab, and knows nothing of Fourier
+space.
 Fields and weights are volumes (X, Y, Z).
 """
 
@@ -12,19 +13,25 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from napari_qsm.solvers.admm import slabs
+
 
 class DataTerm(Protocol):
     """How far a prediction is from the data, known by its proximal."""
 
-    def renew(self, dual: Tensor, predicted: Tensor, slab: slice) -> None:
-        """Overwrite the scaled dual at the planes `slab` by the one for `predicted` there."""
+    def dual(self, moved: Tensor, predicted: Tensor, slab: slice, out: Tensor) -> None:
+        """Write the scaled dual at the planes `slab` to `out`.
+
+        There v is `moved`, and the prediction itself is `predicted`, where a term that is not a
+        parabola is replaced by one.
+        """
 
     def optimal(self, predicted: Tensor) -> Tensor:
         """Return the scaled dual that belongs to an optimum that predicts `predicted`."""
 
 
 class LeastSquares:
-    """``1/2 |W (y - f)|^2``: with ``q = W^2 / (W^2 + mu)`` the dual is ``u <- q (p + u - f)``.
+    """``1/2 |W (y - f)|^2``: with ``q = W^2 / (W^2 + mu)`` the dual is ``u <- q (v - f)``.
 
     Parameters
     ----------
@@ -38,14 +45,16 @@ class LeastSquares:
         self._data = data
         self._trust = weights / (weights + penalty)
 
-    def renew(self, dual: Tensor, predicted: Tensor, slab: slice) -> None:
+    def dual(self, moved: Tensor, predicted: Tensor, slab: slice, out: Tensor) -> None:
         """See `DataTerm`."""
-        dual.add_(predicted).sub_(self._data[slab]).mul_(self._trust[slab])
+        torch.sub(moved, self._data[slab], out=out).mul_(self._trust[slab])
 
     def optimal(self, predicted: Tensor) -> Tensor:
         """``W^2 (p - f) / mu``; with ``q / (1 - q) = W^2 / mu``."""
-        odds = self._trust / (1 - self._trust)
-        return odds.mul_(predicted - self._data)
+        dual = torch.sub(predicted, self._data)
+        for slab in slabs(dual):
+            dual[slab].mul_(self._trust[slab]).div_(1 - self._trust[slab])
+        return dual
 
 
 class Wrapped:
@@ -73,14 +82,14 @@ class Wrapped:
         self._data, self._weights = data, weights
         self._scale, self._penalty = scale, penalty
 
-    def renew(self, dual: Tensor, predicted: Tensor, slab: slice) -> None:
+    def dual(self, moved: Tensor, predicted: Tensor, slab: slice, out: Tensor) -> None:
         """See `DataTerm`."""
         angle = torch.sub(predicted, self._data[slab]).mul_(self._scale)
         slope = angle.sin()
         curvature = angle.cos_().add_(2).mul_(self._weights[slab]).div_(3)
         slope.mul_(self._weights[slab])
-        dual.mul_(curvature).add_(slope, alpha=1 / self._scale)
-        dual.div_(curvature.add_(self._penalty))
+        torch.sub(moved, predicted, out=out).mul_(curvature).add_(slope, alpha=1 / self._scale)
+        out.div_(curvature.add_(self._penalty))
 
     def optimal(self, predicted: Tensor) -> Tensor:
         """``W^2 sin(s (p - f)) / (s mu)``."""
@@ -91,7 +100,7 @@ class Wrapped:
 class LeastAbsolute:
     """``sigma |W (y - f)|_1``: outliers pull no harder than their neighbours.
 
-    The dual is ``u <- clip(p - f + u, +-sigma W / mu)``: where it is at its bound the datum has
+    The dual is ``u <- clip(v - f, +-sigma W / mu)``: where it is at its bound the datum has
     been given up. With a `period` the difference counts modulo it, so that whole turns of the
     phase cannot be seen; the proximal is then that of the nearest turn.
 
@@ -119,16 +128,16 @@ class LeastAbsolute:
         self._data, self._period = data, period
         self._bound = weights.sqrt().mul_(scale / penalty)
 
-    def _error(self, predicted: Tensor, slab: slice) -> Tensor:
-        error = torch.sub(predicted, self._data[slab])
-        if math.isfinite(self._period):
-            error.sub_(torch.round(error / self._period), alpha=self._period)
-        return error
-
-    def renew(self, dual: Tensor, predicted: Tensor, slab: slice) -> None:
+    def dual(self, moved: Tensor, predicted: Tensor, slab: slice, out: Tensor) -> None:
         """See `DataTerm`."""
-        bound = self._bound[slab]
-        dual.add_(self._error(predicted, slab)).clamp_(-bound, bound)
+        data, bound = self._data[slab], self._bound[slab]
+        torch.sub(moved, data, out=out)
+        if math.isfinite(self._period):
+            out.sub_(self._turns(predicted, data), alpha=self._period)
+        out.clamp_(-bound, bound)
+
+    def _turns(self, predicted: Tensor, data: Tensor) -> Tensor:
+        return torch.sub(predicted, data).div_(self._period).round_()
 
     def optimal(self, predicted: Tensor) -> Tensor:
         """``sigma W sign(p - f) / mu``, less where the error is too small to tell its sign.
@@ -136,5 +145,7 @@ class LeastAbsolute:
         At an optimum any dual within the bounds may go with an error of zero. The error itself,
         cut off at the bound, is right where it is large and does little harm where it is not.
         """
-        everywhere = slice(None)
-        return self._error(predicted, everywhere).clamp_(-self._bound, self._bound)
+        error = torch.sub(predicted, self._data)
+        if math.isfinite(self._period):
+            error.sub_(self._turns(predicted, self._data), alpha=self._period)
+        return error.clamp_(-self._bound, self._bound)
