@@ -13,8 +13,9 @@ import torch
 from benchmarks.tables import markdown
 from benchmarks.timing import finished
 from napari_qsm.acquisition import Acquisition
-from napari_qsm.evaluation.sweep import Sweep, sweep
+from napari_qsm.evaluation.sweep import sweep
 from napari_qsm.evaluation.sweep_range import plan
+from napari_qsm.evaluation.swept import Sweep
 from napari_qsm.evaluation.yardstick import Yardstick
 from napari_qsm.methods.registry import Method, find
 from napari_qsm.training.phantom import sample_head

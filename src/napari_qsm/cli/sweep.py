@@ -13,7 +13,7 @@ from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
 
 if TYPE_CHECKING:
-    from napari_qsm.evaluation.sweep import Sweep
+    from napari_qsm.evaluation.swept import Sweep
     from napari_qsm.io.together import Job
 
 

@@ -1,18 +1,16 @@
-"""A method over a range of the parameter that trades streaks for blur, and how to choose from it.
+"""A method over a range of the parameter that trades streaks for blur: the path is solved.
 
-The path is solved from weak to strong regularisation, each solution starting from the one before.
-That way round the iteration takes detail away; the other way it has to find it, and what is left to
-find after a few iterations is missed (measured with TV on the digital head).
+The value in the middle is solved as anybody would, then those below it, each from its neighbour,
+then those above. Upwards the iteration takes detail away, which follows where the last two maps
+lead; downwards it has to find detail, and takes more iterations (measured with TV).
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -20,19 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from napari_qsm import process
-from napari_qsm.acquisition import (
-    Acquisition,
-    FloatArray,
-    Grid,
-    InputError,
-    Maps,
-    Provenance,
-    Quantity,
-)
-from napari_qsm.evaluation.curves import LCurve, crossing, lowest, u_curve
+from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Maps, Quantity
 from napari_qsm.evaluation.filter_curve import FilterCurve, filter_curve
 from napari_qsm.evaluation.sweep_range import target_of, tuned
-from napari_qsm.evaluation.yardstick import Measures, Yardstick
+from napari_qsm.evaluation.swept import Point, Sweep
+from napari_qsm.evaluation.yardstick import Yardstick
 from napari_qsm.methods.registry import Method
 from napari_qsm.methods.workspace import Weighting
 from napari_qsm.process import Parameters, Step
@@ -41,154 +31,13 @@ from napari_qsm.surroundings import bounding_box
 T = TypeVar("T")
 Steps = Generator[Step, None, T]
 
-NEXT_SHARE = 0.05
-"""Part of a method's limit of iterations for a value whose neighbour is there. The middle value
-is solved as anybody would; from there maps need little to follow lambda outwards."""
+WEAKER_SHARE, STRONGER_SHARE = 0.05, 0.035
+"""Part of a method's limit of iterations for a value below or above a neighbour that is there. TV
+on the digital head is then 1 to 5 % above the objective of cold solves, further from the middle
+more than close to it."""
 
 DENSE = 25
 """Values at which the curve of a closed-form method is computed: it needs no map for that."""
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """One value of a sweep and what came of it.
-
-    Parameters
-    ----------
-    value : float
-        The parameter, in its unit.
-    measures : Measures
-        Its map in figures.
-    seconds : float
-        Time it took to solve.
-    iterations : int
-        Iterations of its solver; 0 where there are none.
-    others : mapping of Quantity to array
-        What the method made besides susceptibility.
-    provenance : Provenance
-        How it was made.
-    """
-
-    value: float
-    measures: Measures
-    seconds: float
-    iterations: int
-    others: Mapping[Quantity, NDArray[Any]]
-    provenance: Provenance
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A value of the parameter that a curve recommends.
-
-    Parameters
-    ----------
-    key, label : str
-        Name for machines and for people.
-    value : float
-        The parameter.
-    """
-
-    key: str
-    label: str
-    value: float
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """A path of maps, by ascending value of one parameter.
-
-    Parameters
-    ----------
-    method : Method
-        What was swept; `Method.tuning` is the parameter.
-    grid : Grid
-        Where the maps lie.
-    points : tuple[Point, ...]
-        One for each value.
-    chi : (n, X, Y, Z) array
-        The susceptibilities in ppm. Memory is reserved for whole volumes, but nobody ever writes
-        around the mask's box, so that the operating system need not provide what lies there.
-    noise : float
-        Root mean square of the weighted residual that the field's noise alone would leave, ppm.
-    scale : tuple[float, float]
-        Residual of a map that is zero, and roughness of the field itself, to compare with.
-    closed_form : FilterCurve, optional
-        The exact curve of a method that is a Fourier filter.
-    """
-
-    method: Method[Any]
-    grid: Grid
-    points: tuple[Point, ...]
-    chi: FloatArray
-    noise: float
-    scale: tuple[float, float]
-    closed_form: FilterCurve | None = None
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """The parameter, ascending."""
-        return np.array([point.value for point in self.points])
-
-    def column(self, name: str) -> NDArray[np.float64]:
-        """Return a figure of `Measures` over all points, NaN where there is none."""
-        found = (getattr(point.measures, name) for point in self.points)
-        return np.array([np.nan if x is None else x for x in found], np.float64)
-
-    def maps(self, index: int) -> Maps:
-        """Return all maps of a point, as its method would have returned them."""
-        point = self.points[index]
-        volumes = {Quantity.CHI: self.chi[index].copy(), **point.others}
-        return Maps(self.grid, volumes, point.provenance)
-
-    @cached_property
-    def curve(self) -> LCurve:
-        """The L-curve: of ``|G chi|_1`` in the mask, or for a Fourier filter of ``|G chi|_2``."""
-        if self.closed_form is not None:
-            return self.closed_form.curve
-        return LCurve(self.values, self.column("residual"), self.column("variation"))
-
-    @cached_property
-    def u_curve(self) -> NDArray[np.float64]:
-        """The U-curve at the values of `curve`."""
-        scale = self.closed_form.scale if self.closed_form is not None else self.scale
-        return u_curve(self.curve, *scale)
-
-    @cached_property
-    def marks(self) -> tuple[Mark, ...]:
-        """What the curves recommend; those that recommend nothing in this range are left out."""
-        amplitudes = np.array([point.measures.amplitudes for point in self.points])
-        curve = self.curve
-        found = {
-            ("corner", "L-curve: largest curvature"): curve.corner,
-            ("inflection", "L-curve: zero curvature"): curve.inflection,
-            ("u_curve", "U-curve: lowest"): lowest(curve.values, self.u_curve),
-            ("discrepancy", "residual equals noise"): crossing(
-                curve.values, curve.residual, self.noise
-            ),
-            ("frequencies", "equal amplitudes"): crossing(
-                self.values, amplitudes[:, 2], amplitudes[:, 1]
-            ),
-            ("nrmse", "least NRMSE"): lowest(self.values, self.column("nrmse")),
-        }
-        return tuple(Mark(*names, value) for names, value in found.items() if value is not None)
-
-    def nearest(self, value: float) -> int:
-        """Return the place of the point whose value is nearest, by ratio."""
-        return int(np.argmin(np.abs(np.log(self.values / value))))
-
-    def table(self) -> str:
-        """Return all figures as comma-separated values, one line a point."""
-        tuning = self.method.tuning
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([tuning, *_COLUMNS, "seconds", "iterations"])
-        for point in self.points:
-            m = point.measures
-            figures = (m.residual, m.variation, m.roughness, m.cone, *m.amplitudes, m.nrmse, m.xsim)
-            shown = ["" if x is None else f"{x:.6g}" for x in (point.value, *figures)]
-            writer.writerow([*shown, f"{point.seconds:.3f}", point.iterations])
-        return text.getvalue()
 
 
 @dataclass(frozen=True)
@@ -205,19 +54,6 @@ class Solved(Step):
 
     sweep: Sweep = field(kw_only=True)
     chi: FloatArray = field(kw_only=True)
-
-
-_COLUMNS = (
-    "residual_ppm",
-    "variation_ppm_per_mm",
-    "roughness_ppm_per_mm",
-    "cone_energy",
-    "amplitude_in_cone",
-    "amplitude_near_cone",
-    "amplitude_far_from_cone",
-    "nrmse_percent",
-    "xsim",
-)
 
 
 def sweep(
@@ -247,7 +83,7 @@ def sweep(
     reference : (X, Y, Z) array, optional
         A susceptibility map in ppm that every point is compared with.
     thorough : bool
-        Give every point as many iterations as a reconstruction of its own; see `NEXT_SHARE`.
+        Give every point as many iterations as a reconstruction of its own; see `STRONGER_SHARE`.
 
     Yields
     ------
@@ -318,7 +154,8 @@ class _Path:
         changed: dict[str, Any] = {self.method.tuning: self._typed(self.values[index])}
         limit = getattr(self.parameters, "max_iterations", None)
         if self._brief and isinstance(limit, int) and index != self._middle:
-            changed["max_iterations"] = max(1, round(NEXT_SHARE * limit))
+            share = WEAKER_SHARE if index < self._middle else STRONGER_SHARE
+            changed["max_iterations"] = max(1, round(share * limit))
         made: Parameters = self.method.with_settings({**dict(self.parameters), **changed})
         return made
 
@@ -376,9 +213,9 @@ class _Path:
             return (yield from self.method(acquisition, parameters, self.device))
         notes: tuple[str, ...] = ()
         if self._warm:
-            neighbour = index - 1 if index > self._middle else index + 1
-            acquisition = acquisition.with_volumes({Quantity.CHI: self.chi[neighbour]})
-            notes = (f"Solved on a sweep, from the map at {self.values[neighbour]:.3g}.",)
+            start, told = self._start(index)
+            acquisition = acquisition.with_volumes({Quantity.CHI: start})
+            notes = (f"Solved on a sweep, from {told}.",)
         target = target_of(self.method, self.device)
         began = time.perf_counter()
         maps = yield from self.method.function(acquisition, parameters, target)
@@ -390,6 +227,24 @@ class _Path:
             notes=(*acquisition.notes, *notes, *maps.provenance.notes),
         )
         return replace(maps, provenance=made)
+
+    def _start(self, index: int) -> tuple[FloatArray, str]:
+        """Return what a point starts from, in words too: its neighbour, or where two of them lead.
+
+        Upwards the map is continued from two neighbours along the logarithm of the parameter.
+        """
+        if index < self._middle:
+            return self.chi[index + 1], f"the map at {self.values[index + 1]:.3g}"
+        last, before = index - 1, index - 2
+        told = f"the map at {self.values[last]:.3g}"
+        if before < 0:
+            return self.chi[last], told
+        far, near, value = (math.log(self.values[k]) for k in (before, last, index))
+        reach = (value - near) / (near - far)
+        start = self.chi[last].copy()
+        box = start[self._box]
+        box += reach * (box - self.chi[before][self._box])
+        return start, f"{told} and on from that at {self.values[before]:.3g}"
 
 
 def _renamed(steps: Generator[Step, None, T], fraction: float, message: str) -> Steps[T]:

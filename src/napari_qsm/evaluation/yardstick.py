@@ -120,7 +120,7 @@ class Yardstick:
         yield space.step(0.0, "preparing")
         self._weights = self._cut(space.weights(space.weighting(self._weighting)))
         yield space.step(0.0, "preparing")
-        self._inside = self._cut(space.region())
+        self._inside = self._cut(space.region()).float()  # sooner multiplied than bools
         field = self._cut(space.field())
         self.noise = self._expected_noise()
         yield space.step(0.0, "preparing")

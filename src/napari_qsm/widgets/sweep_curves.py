@@ -9,7 +9,7 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QTabBar, QVBoxLayout, QWidget
 
-from napari_qsm.evaluation.sweep import Sweep
+from napari_qsm.evaluation.swept import Sweep
 from napari_qsm.widgets import sweep_texts as texts
 from napari_qsm.widgets.curve_plot import GLYPHS, CurvePlot, Drawing, Line, colour_of
 from napari_qsm.workbench.sweeping import symbol, unit

@@ -9,7 +9,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_qsm.acquisition import Quantity
-from napari_qsm.evaluation.sweep import Sweep
+from napari_qsm.evaluation.swept import Sweep
 from napari_qsm.widgets.view_panel import label
 from napari_qsm.workbench.layers import LayerData, dress, quantity_of
 from napari_qsm.workbench.sweeping import Sweeping, cut

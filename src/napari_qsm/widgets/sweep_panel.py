@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 
 from napari_qsm import devices
 from napari_qsm.acquisition import InputError
-from napari_qsm.evaluation.sweep import Sweep
 from napari_qsm.evaluation.sweep_range import POINTS
+from napari_qsm.evaluation.swept import Sweep
 from napari_qsm.widgets import sweep_texts as texts
 from napari_qsm.widgets.background import run_function, run_generator
 from napari_qsm.widgets.results import ResultLayers

@@ -15,8 +15,9 @@ import torch
 
 from napari_qsm import process
 from napari_qsm.acquisition import FloatArray, Maps, Quantity, Volume
-from napari_qsm.evaluation.sweep import Solved, Sweep, sweep
+from napari_qsm.evaluation.sweep import Solved, sweep
 from napari_qsm.evaluation.sweep_range import plan
+from napari_qsm.evaluation.swept import Sweep
 from napari_qsm.methods.registry import Method
 from napari_qsm.process import Parameters, Step
 from napari_qsm.workbench.job import Job
