@@ -21,6 +21,9 @@ EXPLORE = "Explore lambda"
 COMPARE = "Compare maps"
 READOUT = "Values at the cursor"
 
+TABS = {PREPARE: "Prepare", RECONSTRUCT: "Reconstruct", EXPLORE: "Explore", COMPARE: "Compare"}
+"""Docks in the order of work, with what their tabs say: the names in napari's menu would be cut."""
+
 
 class Window(NamedTuple):
     """A viewer and its docks."""
@@ -32,14 +35,15 @@ class Window(NamedTuple):
 
 
 def make_window() -> Window:
-    """Open napari with the docks of the manifest; Prepare, Reconstruct and Explore are tabs."""
+    """Open napari with the docks of the manifest as tabs in the order of work, Prepare in front."""
     viewer = napari.Viewer(title="napari-qsm")
-    window = viewer.window
-    _, reconstruct = window.add_plugin_dock_widget(PLUGIN, RECONSTRUCT)
-    _, explore = window.add_plugin_dock_widget(PLUGIN, EXPLORE, tabify=True)
-    window.add_plugin_dock_widget(PLUGIN, COMPARE, tabify=True)
-    _, prepare = window.add_plugin_dock_widget(PLUGIN, PREPARE, tabify=True)
+    window, widgets = viewer.window, {}
+    for name, title in TABS.items():
+        dock, widgets[name] = window.add_plugin_dock_widget(PLUGIN, name, tabify=bool(widgets))
+        dock.setWindowTitle(title)
+    prepare, reconstruct, explore = (widgets[name] for name in (PREPARE, RECONSTRUCT, EXPLORE))
     _, readout = window.add_plugin_dock_widget(PLUGIN, READOUT)
+    to_front(viewer, PREPARE)
     assert isinstance(prepare, PrepareWidget)
     assert isinstance(reconstruct, ReconstructWidget)
     assert isinstance(explore, ExploreWidget)
