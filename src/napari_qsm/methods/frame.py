@@ -238,8 +238,8 @@ def in_frame(
 
     Notes
     -----
-    Interpolation is cubic, after maps were continued beyond the mask and, towards larger voxels,
-    smoothed to their size.
+    Interpolation is cubic, after maps were continued beyond the mask; what was measured is smoothed
+    first where voxels become larger.
     """
     acquisition = replace(acquisition, others=())
     order = axes(acquisition.grid)
@@ -321,7 +321,7 @@ def _there(
         volume = acquisition[quantity]
         if volume.ndim == 4:
             volume = np.sqrt(np.square(volume).sum(axis=3))
-        running = interpolated(volume, acquisition.mask, matrix, shape, layers=LAYERS)
+        running = interpolated(volume, acquisition.mask, matrix, shape, layers=LAYERS, smooth=True)
         step = Step(THERE * number / len(given), message)
         volumes[quantity] = (yield from _alive(running, step)) * inside
     if Quantity.FIELD_NOISE in volumes:

@@ -59,6 +59,7 @@ def interpolated(
     shape: tuple[int, int, int],
     *,
     layers: int,
+    smooth: bool = False,
 ) -> Generator[None, None, FloatArray]:
     """Interpolate a volume by cubic splines, in pieces, yielding in between.
 
@@ -72,11 +73,15 @@ def interpolated(
         Of the result.
     layers : int
         Voxels by which the volume is continued beyond the mask.
+    smooth : bool
+        Whether what is finer than the voxels of the result is taken out first: right for what was
+        measured, needless for maps made from something as coarse as the result.
     """
 
     def coefficients() -> FloatArray:
-        smooth = _smoothed(extended(volume, mask, layers), matrix)
-        made: FloatArray = ndimage.spline_filter(smooth, order=3, output=np.float32, mode="mirror")
+        known = extended(volume, mask, layers)
+        known = _smoothed(known, matrix) if smooth else known
+        made: FloatArray = ndimage.spline_filter(known, order=3, output=np.float32, mode="mirror")
         return made
 
     spline = yield from in_background(coefficients)
