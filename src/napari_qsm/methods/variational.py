@@ -18,12 +18,13 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.edges import spared
 from napari_qsm.methods.field_error import field_error
-from napari_qsm.methods.learned import MARGIN, Seen, seen
+from napari_qsm.methods.learned import MARGIN, Seen, seen, working
 from napari_qsm.methods.registry import Parameters, parameter
 from napari_qsm.methods.variation import chosen_regularization
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import Precision, autocast, chosen
+from napari_qsm.physics.fourier import AXES
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.process import Step
 from napari_qsm.solvers.expectations import FreeEnergy, Misfit
@@ -144,26 +145,52 @@ def problem(
 ) -> Generator[Step, None, tuple[Problem, Seen]]:
     """Make what a network is brought to suit; `share` is its part of the whole work."""
     weighting = space.weighting(parameters.weighting)
-    sigma = _error(acquisition, parameters, space, weighting)
-    strength = chosen_regularization(
-        parameters.regularization, SHARE, type(parameters), space, weighting
+    sigma, strength = yield from working(
+        space,
+        lambda: _levels(acquisition, parameters, space, weighting),
+        fraction=0.0,
+        message="reading off the field's error",
     )
     view = yield from seen(acquisition, network, space, share=share)
     yield space.step(share, "preparing the posterior")
-    inner = tuple(slice(0, n) for n in view.shape)
     gradient = Gradient(space.voxel_size)
     selection = yield from spared(acquisition, space, gradient, parameters.edges)
-    selection = selection[(slice(None), *inner)]
+    energy = yield from working(
+        space,
+        lambda: _energy(space, view.shape, selection, weighting, sigma, strength),
+        fraction=share,
+        message="preparing the posterior",
+    )
+    return Problem(view.inputs, view.mask, energy), view
+
+
+def _energy(
+    space: Workspace,
+    shape: tuple[int, int, int],
+    selection: Tensor,
+    weighting: Weighting,
+    sigma: float,
+    strength: float,
+) -> FreeEnergy:
+    """Return the free energy of volumes of the mask's bounding box."""
+    inner = tuple(slice(0, n) for n in shape)
     region = space.region()[inner].contiguous()
-    for axis, part in zip((0, 1, 2), selection, strict=True):
+    selection = selection[(slice(None), *inner)]
+    for axis, part in zip(AXES, selection, strict=True):
         part.mul_(region & region.roll(-1, axis))  # beyond the mask nothing is estimated
-    yield space.step(share, "preparing the posterior")
     weights = space.weights(weighting)[inner] * (region / sigma**2)
     field = space.field()[inner].contiguous()
     misfit = Misfit(space.dipole.spectrum, space.shape, field, weights)
-    yield space.step(share, "preparing the posterior")
-    energy = FreeEnergy(misfit, selection, space.voxel_size, strength / sigma**2, region)
-    return Problem(view.inputs, view.mask, energy), view
+    return FreeEnergy(misfit, selection, space.voxel_size, strength / sigma**2, region)
+
+
+def _levels(
+    acquisition: Acquisition, parameters: Posterior, space: Workspace, weighting: Weighting
+) -> tuple[float, float]:
+    """Return sigma_b in ppm and lambda in ppm mm."""
+    sigma = _error(acquisition, parameters, space, weighting)
+    kind, stated = type(parameters), parameters.regularization
+    return sigma, chosen_regularization(stated, SHARE, kind, space, weighting)
 
 
 def _error(

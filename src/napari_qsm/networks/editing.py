@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ def edited(
     rate: float,
     iterations: int,
     betas: tuple[float, float] = (0.9, 0.999),
+    settling: bool = False,
 ) -> Generator[Edit, None, None]:
     """Make an objective small by steps of Adam, each beside the generator.
 
@@ -88,6 +90,8 @@ def edited(
         Number of steps.
     betas : (float, float)
         How much of the mean and of the mean square of earlier gradients a step keeps.
+    settling : bool
+        Whether the rate falls to a twentieth, as a cosine: the end is then quiet.
 
     Raises
     ------
@@ -113,6 +117,10 @@ def edited(
 
     figures: dict[str, float] = {}
     for iteration in range(iterations):
+        if settling:
+            falling = 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+            for group in optimiser.param_groups:
+                group["lr"] = rate * max(falling, 0.05)
         with closing(in_background(step, *modules)) as running:
             while True:
                 try:

@@ -49,7 +49,11 @@ class PDIVI(Posterior):
         60, "Steps that change the weights; each goes over the whole volume.", low=1, high=1000
     )
     rate: float = parameter(
-        5e-4, "Learning rate: how far one step goes.", low=1e-5, high=1e-2, log=True
+        1e-3,
+        "Learning rate: how far the first steps go; the last ones go a twentieth of that.",
+        low=1e-5,
+        high=1e-2,
+        log=True,
     )
     estimator: Estimator = parameter(
         "analytic",
@@ -152,9 +156,16 @@ def _adapt(
 
     weights = editable(network, parameters.edit)
     total, figures = parameters.iterations, first
-    for now in edited(
-        objective, weights, network, made.energy, rate=parameters.rate, iterations=total
-    ):
+    running = edited(
+        objective,
+        weights,
+        network,
+        made.energy,
+        rate=parameters.rate,
+        iterations=total,
+        settling=True,
+    )
+    for now in running:
         if now.complete:
             figures = dict(now.figures)
             first = first or figures
