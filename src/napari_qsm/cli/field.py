@@ -10,6 +10,7 @@ import typer
 from napari_qsm.cli import options
 from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
+from napari_qsm.cli.reading import read_field
 
 if TYPE_CHECKING:
     from napari_qsm.acquisition import Acquisition
@@ -21,15 +22,13 @@ def reconstruct(
     field: Annotated[Path, typer.Argument(help="Local field, a .nii or .nii.gz file.")],
     output: options.Output,
     method: Annotated[str, typer.Option("--method", help="Key of a method; see 'methods'.")],
-    mask: Annotated[Path | None, typer.Option("--mask", help="Brain mask.")] = None,
-    magnitude: Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")] = None,
+    mask: options.Mask = None,
+    magnitude: options.Magnitude = None,
     noise: options.Noise = None,
     settings: options.Settings = None,
-    unit: Annotated[
-        str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
-    ] = None,
+    unit: options.Unit = None,
     b0: options.FieldStrength = None,
-    te: Annotated[float | None, typer.Option("--te", help="Echo time in seconds.")] = None,
+    te: options.EchoTime = None,
     b0_dir: options.Direction = None,
     also: options.Also = None,
     device: options.Device = "auto",
@@ -42,20 +41,16 @@ def reconstruct(
     turned = options.orientations(also)
     load_torch()
     from napari_qsm import devices
-    from napari_qsm.io.nifti import read_volume, targets_of, write_maps
+    from napari_qsm.io.nifti import targets_of, write_maps
     from napari_qsm.methods.registry import find
-    from napari_qsm.preparation.assemble import assemble
     from napari_qsm.preparation.orientations import with_orientations
 
     chosen = find(method)
     parameters = chosen.with_settings(stated)
     target = devices.choose(device)
     targets_of(chosen.gives, output, stem=stem, overwrite=overwrite)
-    acquisition = first = assemble(
-        read_volume(field),
-        read_volume(mask) if mask else None,
-        read_volume(magnitude) if magnitude else None,
-        read_volume(noise) if noise else None,
+    acquisition = first = read_field(
+        (field, mask, magnitude, noise),
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

@@ -19,6 +19,12 @@ Noise = Annotated[
     Path | None,
     typer.Option("--noise", help="Standard deviation of FIELD in ppm, as 'prepare' writes it."),
 ]
+Mask = Annotated[Path | None, typer.Option("--mask", help="Brain mask.")]
+Magnitude = Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")]
+Unit = Annotated[
+    str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
+]
+EchoTime = Annotated[float | None, typer.Option("--te", help="Echo time in seconds.")]
 FieldStrength = Annotated[float | None, typer.Option("--b0", help="Field strength in tesla.")]
 EchoTimes = Annotated[
     str | None, typer.Option("--te", help="Echo times in seconds: 0.004,0.008,...")

@@ -11,6 +11,7 @@ import typer
 from napari_qsm.cli import options
 from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
+from napari_qsm.cli.reading import read_field
 
 if TYPE_CHECKING:
     from napari_qsm.evaluation.swept import Sweep
@@ -31,8 +32,8 @@ def sweep(
         typer.Option("--to", help="Largest value; ten times the method's own if not given."),
     ] = None,
     points: Annotated[int, typer.Option("--points", help="Values, in equal ratios.")] = 8,
-    mask: Annotated[Path | None, typer.Option("--mask", help="Brain mask.")] = None,
-    magnitude: Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")] = None,
+    mask: options.Mask = None,
+    magnitude: options.Magnitude = None,
     noise: options.Noise = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="A chi map in ppm to compare with.")
@@ -44,11 +45,9 @@ def sweep(
         bool, typer.Option("--thorough", help="Iterate every point as long as if it were alone.")
     ] = False,
     settings: options.Settings = None,
-    unit: Annotated[
-        str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
-    ] = None,
+    unit: options.Unit = None,
     b0: options.FieldStrength = None,
-    te: Annotated[float | None, typer.Option("--te", help="Echo time in seconds.")] = None,
+    te: options.EchoTime = None,
     b0_dir: options.Direction = None,
     device: options.Device = "auto",
     stem: options.Stem = "",
@@ -61,10 +60,8 @@ def sweep(
     from napari_qsm import devices
     from napari_qsm.evaluation.sweep import sweep as swept
     from napari_qsm.evaluation.sweep_range import plan, tuned
-    from napari_qsm.io.nifti import read_volume
     from napari_qsm.io.together import refuse_stem, refuse_unwritable, write_together
     from napari_qsm.methods.registry import find
-    from napari_qsm.preparation.assemble import assemble
 
     chosen = find(method)
     tuned(chosen)
@@ -72,11 +69,8 @@ def sweep(
     refuse_stem(stem)
     refuse_unwritable(output)
     _refuse_existing(output, stem, separate, overwrite)
-    acquisition = assemble(
-        read_volume(field),
-        read_volume(mask) if mask else None,
-        read_volume(magnitude) if magnitude else None,
-        read_volume(noise) if noise else None,
+    acquisition = read_field(
+        (field, mask, magnitude, noise),
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

@@ -74,6 +74,11 @@ def weights_parameter() -> Any:
     )
 
 
+def iterations_parameter() -> Any:
+    """Declare the parameter ``max_iterations`` that these methods share."""
+    return parameter(60, "Stop after this many iterations.", low=1, high=1000)
+
+
 def tolerance_parameter() -> Any:
     """Declare the parameter ``tolerance`` that these methods share."""
     return parameter(

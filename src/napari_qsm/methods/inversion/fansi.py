@@ -12,6 +12,7 @@ from napari_qsm.methods.variation import (
     Variation,
     chosen_regularization,
     data_weights,
+    iterations_parameter,
     regularization_parameter,
     tolerance_parameter,
     weights_parameter,
@@ -45,7 +46,7 @@ class FANSI(Parameters):
     weights: Weighting = weights_parameter()
     phase_scale: float | None = phase_scale_parameter()
     tolerance: float = tolerance_parameter()
-    max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=1000)
+    max_iterations: int = iterations_parameter()
 
 
 @method(

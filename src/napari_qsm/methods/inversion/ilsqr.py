@@ -14,6 +14,7 @@ from napari_qsm.methods.inversion.lsqr import damping, solved, stepping
 from napari_qsm.methods.inversion.tkd import truncated_inverse
 from napari_qsm.methods.power import CAUTION
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
+from napari_qsm.methods.variation import weights_parameter
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.gradient import Gradient
@@ -71,12 +72,7 @@ class ILSQR(Parameters):
     discount_bends: bool = parameter(
         False, "Let the field count less where it bends most, as the original does."
     )
-    weights: Weighting = parameter(
-        "auto",
-        "How much each voxel of the field counts: by one over its noise variance, by the squared "
-        "magnitude, equally in the mask, or equally everywhere, being zero outside the mask. By "
-        "itself the first of these there is.",
-    )
+    weights: Weighting = weights_parameter()
     tolerance: float = parameter(
         5e-3,
         "Stop the first least squares when its gradient has fallen to this part of the first.",

@@ -12,6 +12,7 @@ from napari_qsm.methods.registry import Parameters, Reconstruction, method, para
 from napari_qsm.methods.variation import (
     Variation,
     data_weights,
+    iterations_parameter,
     regularization_parameter,
     robust_scale,
     share_of_noise,
@@ -38,7 +39,7 @@ class L1(Parameters):
     weights: Weighting = weights_parameter()
     phase_scale: float | None = phase_scale_parameter()
     tolerance: float = tolerance_parameter()
-    max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=1000)
+    max_iterations: int = iterations_parameter()
 
 
 @method(

@@ -11,6 +11,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.power import CAUTION, Power, measured_power
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
+from napari_qsm.methods.variation import weights_parameter
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.gradient import Gradient
@@ -44,12 +45,7 @@ class LSQR(Parameters):
     support: bool = parameter(
         True, "Look for sources in the mask alone, where the local field's sources lie."
     )
-    weights: Weighting = parameter(
-        "auto",
-        "How much each voxel of the field counts: by one over its noise variance, by the squared "
-        "magnitude, equally in the mask, or equally everywhere, being zero outside the mask. By "
-        "itself the first of these there is.",
-    )
+    weights: Weighting = weights_parameter()
     tolerance: float = parameter(
         2e-3,
         "Stop when the gradient has fallen to this part of its first value.",

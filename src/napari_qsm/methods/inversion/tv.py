@@ -10,6 +10,7 @@ from napari_qsm.methods.variation import (
     Variation,
     chosen_regularization,
     data_weights,
+    iterations_parameter,
     regularization_parameter,
     tolerance_parameter,
     weights_parameter,
@@ -32,7 +33,7 @@ class TV(Parameters):
         unit="mm",
     )
     tolerance: float = tolerance_parameter()
-    max_iterations: int = parameter(60, "Stop after this many iterations.", low=1, high=1000)
+    max_iterations: int = iterations_parameter()
 
 
 @method(
