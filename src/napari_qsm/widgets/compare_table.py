@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -18,7 +17,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -27,36 +25,19 @@ from qtpy.QtWidgets import (
 from napari_qsm.acquisition import InputError, Quantity
 from napari_qsm.widgets import compare_texts as texts
 from napari_qsm.widgets.background import run_function, run_generator
+from napari_qsm.widgets.figure_table import NAME, ROW, Figure, figure_table
 from napari_qsm.widgets.layer_choice import LayerChoice
 from napari_qsm.widgets.overlay_panel import MapChoice
 from napari_qsm.workbench.comparison import is_overlay, shown_volume
 from napari_qsm.workbench.layers import quantity_of
-from napari_qsm.workbench.scores import METRICS, Metric, Score, as_table, score
+from napari_qsm.workbench.scores import METRICS, Score, as_table, score
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_qsm.process import Step
 
-_ROW, _NAME, _FIGURE = 24, 130, 64
 _REFERENCES = (Quantity.CHI, Quantity.CHI_POS, Quantity.CHI_NEG, Quantity.MMS)
-
-
-class Figure(QTableWidgetItem):
-    """A number in the table: shown short, sorted by its value, what is no number last."""
-
-    def __init__(self, value: float, metric: Metric) -> None:
-        super().__init__("–" if math.isnan(value) else f"{value:.4g}")
-        self.value = value
-        self._last = -math.inf if metric.rises else math.inf
-        self.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-
-    def __lt__(self, other: QTableWidgetItem) -> bool:
-        """Compare numbers, not their digits."""
-        mine, others = (
-            self._last if math.isnan(item.value) else item.value for item in (self, other)
-        )
-        return mine < others
 
 
 class ScoreTable(QWidget):
@@ -83,7 +64,7 @@ class ScoreTable(QWidget):
         self.bar = QProgressBar(maximum=1000, visible=False)
         self.status = QLabel()
         self.status.setWordWrap(True)
-        self.table = _table()
+        self.table = figure_table()
         self.scores: tuple[Score, ...] = ()
         self._names = ("", "")
         self._running = self._cancelled = False
@@ -221,8 +202,8 @@ class ScoreTable(QWidget):
                 table.setItem(row, column, Figure(one.values[metric.key], metric))
         table.setSortingEnabled(True)
         table.resizeColumnToContents(0)
-        table.setColumnWidth(0, min(table.columnWidth(0), _NAME))
-        table.setFixedHeight(_ROW * min(len(self.scores) + 1, 9) + 22)
+        table.setColumnWidth(0, min(table.columnWidth(0), NAME))
+        table.setFixedHeight(ROW * min(len(self.scores) + 1, 9) + 22)
         self._mark_best()
 
     def _mark_best(self) -> None:
@@ -279,26 +260,3 @@ class ScoreTable(QWidget):
         self._follow([])
         self.reference.disconnect_viewer()
         self.mask.disconnect_viewer()
-
-
-def _table() -> QTableWidget:
-    table = QTableWidget(0, len(METRICS) + 1)
-    for column, metric in enumerate(METRICS, start=1):
-        head = QTableWidgetItem(metric.heading + (f"\n{metric.unit}" if metric.unit else "\n"))
-        better = "More" if metric.rises else "Less"
-        head.setToolTip(f"{metric.help} {better} is better.")
-        table.setHorizontalHeaderItem(column, head)
-    table.setHorizontalHeaderItem(0, QTableWidgetItem("map\n"))
-    table.verticalHeader().hide()
-    table.verticalHeader().setDefaultSectionSize(_ROW)
-    table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-    table.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
-    table.setWordWrap(False)
-    table.horizontalHeader().setMinimumSectionSize(_FIGURE)
-    table.horizontalHeader().setDefaultSectionSize(_FIGURE)
-    table.setStyleSheet("QHeaderView::section { padding: 1px; font-size: 8pt }")
-    table.setColumnWidth(0, _NAME)
-    table.horizontalHeader().setSortIndicator(2, Qt.SortOrder.AscendingOrder)
-    table.setSortingEnabled(True)
-    table.setFixedHeight(3 * _ROW + 22)
-    return table

@@ -106,13 +106,11 @@ class SweepPanel(QWidget):
         ends = QHBoxLayout()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.method)
-        layout.addLayout(over)
-        layout.addWidget(self.run)
-        layout.addWidget(self.curves)
-        layout.addLayout(ends)
-        for button in (self.keep, self.export):
-            ends.addWidget(button)
+        for part in (self.method, over, self.run, self.curves, ends):
+            add = layout.addWidget if isinstance(part, QWidget) else layout.addLayout
+            add(part)
+        ends.addWidget(self.keep)
+        ends.addWidget(self.export)
 
     def _connect(self) -> None:
         self.run.run_wanted.connect(self.start)
@@ -247,10 +245,8 @@ class SweepPanel(QWidget):
         method, bench = self.sweep.method, self._workbench
         value = self.sweep.points[index].provenance.parameters[method.tuning]
         if method.key in bench.methods:
-            bench.settings[method.key] = {
-                **bench.settings.get(method.key, {}),
-                method.tuning: value,
-            }
+            kept_settings = bench.settings.get(method.key, {})
+            bench.settings[method.key] = {**kept_settings, method.tuning: value}
             bench.choose_method(method.key)
         self.picked.emit({method.tuning: value})
 
