@@ -14,6 +14,7 @@ from napari_qsm.io.derivatives import place_of, stem_of, targets, write_derivati
 from napari_qsm.io.nifti import read_volume
 from napari_qsm.pipeline import Choice, Recipe, plan, prepare, reconstruct
 from napari_qsm.preparation.registry import Place
+from napari_qsm.process import finished
 
 Q = Quantity
 STEM = "sub-1_ses-2_acq-GRE_run-3"
@@ -29,14 +30,6 @@ MADE = {
 INTERMEDIATE = {"desc-offset_phase", "part-phase_desc-corrected_MEGRE", "desc-unwrapped_phase"}
 
 
-def exhausted(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value
-
-
 @pytest.fixture
 def recipe(toys):
     return replace(toys.recipe(), method=Choice("tkd"), reference=Choice("none"))
@@ -45,12 +38,12 @@ def recipe(toys):
 @pytest.fixture
 def prepared(toys, recipe):
     measured = toys.measurement(notes=("It was measured.",))
-    return exhausted(prepare(measured, recipe))
+    return finished(prepare(measured, recipe))
 
 
 @pytest.fixture
 def maps(prepared, recipe):
-    return exhausted(reconstruct(prepared.acquisition, recipe))
+    return finished(reconstruct(prepared.acquisition, recipe))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from napari_qsm.methods.registry import Parameters, find, parameter
 from napari_qsm.methods.wrapping import Wrapper
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.process import finished
 from napari_qsm.solvers.conjugate_gradient import conjugate_gradient
 from napari_qsm.solvers.fourier import scale_spectrum
 from napari_qsm.solvers.iteration import until_converged
@@ -30,14 +31,6 @@ def tilted(axis, degrees):
 
 
 WELL = [tilted("x", 30), tilted("y", 30), tilted("x", -30), tilted("y", -30)]
-
-
-def finished(generator):
-    while True:
-        try:
-            next(generator)
-        except StopIteration as done:
-            return done.value
 
 
 def run(measured, key="cosmos", **settings):

@@ -14,17 +14,10 @@ from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
+from napari_qsm.process import finished
 from napari_qsm.solvers.iteration import DivergenceError
 
 AFFINE = np.diag([1.0, 1.2, 1.5, 1.0])
-
-
-def finished(running):
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
 
 
 def reconstruct(key, measured, **settings):

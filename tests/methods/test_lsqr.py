@@ -11,17 +11,10 @@ from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.process import finished
 from napari_qsm.training.phantom import sample_head
 
 CPU = torch.device("cpu")
-
-
-def finished(running):
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
 
 
 def reconstruct(key, measured, **settings):

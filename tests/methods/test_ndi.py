@@ -10,19 +10,12 @@ from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.process import finished
 from napari_qsm.solvers.gradient_descent import responses
 from napari_qsm.training.phantom import sample_head
 
 AFFINE = np.diag([1.0, 1.2, 1.5, 1.0])
 PLAIN = {"accelerated": False, "preconditioned": False, "phase_scale": 1.0, "tolerance": 1e-6}
-
-
-def finished(running):
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
 
 
 def reconstruct(measured, **settings):

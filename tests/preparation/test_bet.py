@@ -9,17 +9,10 @@ import pytest
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.preparation.bet_mesh import Mesh, winding
 from napari_qsm.preparation.registry import find
+from napari_qsm.process import finished
 
 RADII = (58.0, 68.0, 54.0)
 """Of the brain, in mm."""
-
-
-def finished(running):
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
 
 
 def masked(magnitude, affine, **settings):

@@ -9,17 +9,10 @@ from napari_qsm.preparation.morphology import closed, dilated, eroded, filled, l
 from napari_qsm.preparation.registry import find
 from napari_qsm.preparation.strength import signal_strength
 from napari_qsm.preparation.threshold import otsu
+from napari_qsm.process import finished
 
 SIZE = (1.5, 1.2, 2.0)
 TIMES = (0.005, 0.010)
-
-
-def finished(running):
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
 
 
 def run(key, volumes, size=SIZE, times=TIMES, **settings):

@@ -5,16 +5,9 @@ import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.preparation.registry import find
+from napari_qsm.process import finished
 
 SHAPE, SIZE = (44, 40, 30), (2.0, 2.0, 3.0)
-
-
-def finished(running):
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
 
 
 def run(measured, **settings):

@@ -10,6 +10,7 @@ from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.preparation import reliability
 from napari_qsm.preparation.laplacian import MaskedPoisson
 from napari_qsm.preparation.registry import find
+from napari_qsm.process import finished
 
 SHAPE = (30, 34, 28)
 SIZES = (0.9, 1.3, 2.0)
@@ -25,14 +26,6 @@ FIELDS = {
 
 def wrap(phase):
     return np.angle(np.exp(1j * phase))
-
-
-def finished(work):
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value
 
 
 def acquisition(phase, mask=BOX, times=(0.004, 0.008)):

@@ -8,17 +8,10 @@ import torch
 
 from napari_qsm.physics import fourier
 from napari_qsm.physics.laplacian import laplacian_symbol
+from napari_qsm.process import finished
 from napari_qsm.solvers.conjugate_gradient import conjugate_gradient
 from napari_qsm.solvers.iteration import DivergenceError, until_converged
 from napari_qsm.solvers.restricted import filtered, restricted, solve_restricted
-
-
-def finished(generator):
-    while True:
-        try:
-            next(generator)
-        except StopIteration as done:
-            return done.value
 
 
 def solve(iterates, tolerance=1e-10, max_iterations=200):

@@ -8,6 +8,7 @@ import torch
 
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
+from napari_qsm.process import finished
 from napari_qsm.solvers.conjugate_gradient import conjugate_gradient
 from napari_qsm.solvers.fourier import inverse_normal
 from napari_qsm.solvers.gauss_newton import Misfit, gauss_newton
@@ -32,14 +33,6 @@ E2 = G.spectrum(SHAPE, dtype=torch.float64)
 def noise(seed, size=1.0):
     values = np.random.default_rng(seed).standard_normal(SHAPE)
     return size * torch.from_numpy(values)
-
-
-def ran(pieces):
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            return done.value
 
 
 class Problem:
@@ -70,7 +63,7 @@ class Problem:
         return float((self.weights * misfit).sum()) + self.norm().value(chi)
 
     def slope(self, chi):
-        return D(self.misfit(chi).slope()) + ran(self.norm().pull(chi, torch.zeros_like(chi)))
+        return D(self.misfit(chi).slope()) + finished(self.norm().pull(chi, torch.zeros_like(chi)))
 
     def inverse(self):
         stiffness = 0.2 * self.weight / self.smoothing / float(self.weights.mean())
@@ -102,11 +95,11 @@ def test_the_parabola_lies_above_the_objective_and_touches_it(scale):
     problem = Problem(scale=scale)
     chi = noise(2, 0.05)
     norm, misfit = problem.norm(), problem.misfit(chi)
-    slope = D(misfit.slope()) + ran(norm.pull(chi, torch.zeros_like(chi)))
+    slope = D(misfit.slope()) + finished(norm.pull(chi, torch.zeros_like(chi)))
     here = problem.value(chi)
     for seed in range(5, 25):
         direction = noise(seed, 10.0 ** (seed % 5 - 4))
-        bend = ran(norm.curvatures([direction])) + ran(misfit.curvatures([D(direction)]))
+        bend = finished(norm.curvatures([direction])) + finished(misfit.curvatures([D(direction)]))
         above = here + float((slope * direction).sum()) + float(bend) / 2
         assert problem.value(chi + direction) <= above * (1 + 1e-12)
 
@@ -114,12 +107,12 @@ def test_the_parabola_lies_above_the_objective_and_touches_it(scale):
 def test_curvatures_are_those_of_one_symmetric_positive_operator():
     problem = Problem()
     norm, misfit = problem.norm(), problem.misfit(noise(2))
-    ran(norm.pull(noise(2, 0.05), noise(3)))
+    finished(norm.pull(noise(2, 0.05), noise(3)))
     directions = [noise(seed) for seed in range(3)]
     bends = [
-        ran(norm.curvatures(directions)),
-        ran(misfit.curvatures([D(d) for d in directions])),
-        ran(Uniformity(problem.weights > 1, weight=2.0).curvatures(directions)),
+        finished(norm.curvatures(directions)),
+        finished(misfit.curvatures([D(d) for d in directions])),
+        finished(Uniformity(problem.weights > 1, weight=2.0).curvatures(directions)),
     ]
     for bend in bends:
         torch.testing.assert_close(bend, bend.T)

@@ -5,6 +5,7 @@ import torch
 
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
+from napari_qsm.process import finished
 from napari_qsm.solvers.admm import AXES, admm
 from napari_qsm.solvers.data_terms import LeastSquares
 from napari_qsm.solvers.fourier import SplitStep
@@ -39,14 +40,6 @@ def bends_adjoint(b):
     return torch.stack([G.H(row) for row in b])
 
 
-def run(pieces):
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            return done.value
-
-
 def test_the_adjoint_of_the_symmetrised_gradient():
     w, b = noise((3, *Box.shape)), noise((3, 3, *Box.shape), 1)
     b = b + b.transpose(0, 1)
@@ -62,7 +55,7 @@ def test_the_split_pulls_with_the_adjoint(monkeypatch, thickness):
     prior = GeneralisedSplit(
         G, threshold=0.0, order_ratio=1.0, penalty_ratio=K, split=split, relaxation=1.0
     )
-    out = run(prior.update(unknowns, torch.empty_like(unknowns)))
+    out = finished(prior.update(unknowns, torch.empty_like(unknowns)))
     x, w = unknowns[0], unknowns[1:]
     a = G(x) - w
     torch.testing.assert_close(out[0], G.H(a))
@@ -83,7 +76,7 @@ def test_the_closed_form_solves_both_equations():
         return torch.fft.irfftn(torch.fft.rfftn(volume) * symbol**times, s=Box.shape)
 
     pulled[0] -= pulled[0].mean()  # the mean of x is free
-    x, *w = run(normal(pulled.clone(), torch.fft.rfftn(dipole(target))))
+    x, *w = finished(normal(pulled.clone(), torch.fft.rfftn(dipole(target))))
     w = torch.stack(w)
     first = dipole(x, 2) / ratio + G.H(G(x) - w)
     torch.testing.assert_close(first, dipole(target) / ratio + pulled[0])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from napari_qsm.physics.dipole import DipoleConvolution
+from napari_qsm.process import finished
 from napari_qsm.solvers.gradient_descent import gradient_descent, responses
 from napari_qsm.solvers.iteration import until_converged
 from napari_qsm.solvers.lsqr import WeightedConvolution
@@ -23,14 +24,6 @@ DENSE = A(torch.eye(COUNT, dtype=torch.float64).reshape(-1, *Box.shape)).reshape
 def noise(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-
-def finished(pieces):
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            return done.value
 
 
 def solve(problem, data, iterations, tolerance=1e-13):

@@ -9,7 +9,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.methods.registry import Parameters, method, methods, parameter, unregister
-from napari_qsm.process import number
+from napari_qsm.process import finished, number
 from napari_qsm.workbench.live import Live, LiveFilter, Tuned, Wish
 
 SHAPE = (22, 26, 19)
@@ -45,21 +45,13 @@ def measured():
     return Acquisition(Grid(SHAPE, AFFINE), volumes, 3.0, (0.02,))
 
 
-def run(work):
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value
-
-
 def test_there_are_closed_form_methods():
     assert {"tkd", "tikhonov"} <= {m.key for m in CLOSED}
 
 
 @pytest.mark.parametrize(("method", "parameters"), CASES)
 def test_planes_and_volume_are_the_methods_own(measured, method, parameters):
-    chi = run(method(measured, parameters))[Quantity.CHI]
+    chi = finished(method(measured, parameters))[Quantity.CHI]
     live = LiveFilter(measured, method, CPU)
     scale = max(1.0, float(np.abs(chi).max()))
     assert np.abs(live.volume(parameters) - chi).max() < 1e-6 * scale
@@ -70,7 +62,7 @@ def test_planes_and_volume_are_the_methods_own(measured, method, parameters):
 
 @pytest.mark.parametrize("method", CLOSED, ids=lambda m: m.key)
 def test_the_residual_is_that_of_the_residual_map(measured, method):
-    maps = run(method(measured))
+    maps = finished(method(measured))
     field = measured[Quantity.LOCAL_FIELD]
     expected = np.linalg.norm(maps[Quantity.RESIDUAL]) / np.linalg.norm(field)
     residual = LiveFilter(measured, method, CPU).residual(method.parameters())

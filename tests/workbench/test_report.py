@@ -20,20 +20,13 @@ from napari_qsm.pipeline import Choice, Recipe
 from napari_qsm.preparation.assemble import assemble
 from napari_qsm.preparation.orientations import Orientation, with_orientations
 from napari_qsm.preparation.registry import find as find_stage
+from napari_qsm.process import finished
 from napari_qsm.training.phantom import orientations, sample_head
 from napari_qsm.training.raw_head import sample_raw_head
 from napari_qsm.workbench.report import as_command, as_python, methods_paragraph
 
 HEAD = sample_head("haemorrhage", 5.0)
 FIELD, MASK, MAGNITUDE = Quantity.LOCAL_FIELD, Quantity.MASK, Quantity.MAGNITUDE
-
-
-def finish(work):
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value
 
 
 @pytest.fixture
@@ -86,7 +79,7 @@ SETTINGS = {
 @pytest.mark.parametrize("key", SETTINGS)
 def test_script_and_command_make_the_same_map_bit_by_bit(files, key, capsys):
     method = find(key)
-    maps = finish(method(given(files()), method.with_settings(SETTINGS[key])))
+    maps = finished(method(given(files()), method.with_settings(SETTINGS[key])))
     script, typed = repeated(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
     assert np.array_equal(typed, maps[Quantity.CHI])
@@ -96,7 +89,7 @@ def test_script_and_command_make_the_same_map_bit_by_bit(files, key, capsys):
 
 
 def test_what_was_chosen_from_the_data_is_stated(files):
-    maps = finish(find("tv")(given(files())))
+    maps = finished(find("tv")(given(files())))
     chosen = maps.provenance.chosen["regularization"]
     assert f"'regularization': {chosen!r}" in as_python(maps)
     assert f"--set regularization={chosen!r}" in as_command(maps)
@@ -107,7 +100,7 @@ def test_units_and_b0_go_along_whoever_stated_them(files, stated):
     hertz = 42.577 * 3
     paths = files(factor=hertz, unit="" if stated else "Hz")
     more = {"unit": FieldUnit.HZ, "b0_direction": (0.0, 0.3, 1.0)} if stated else {}
-    maps = finish(find("tkd")(given(paths, **more)))
+    maps = finished(find("tkd")(given(paths, **more)))
     script, typed = repeated(maps)
     assert np.allclose(script, maps[Quantity.CHI], atol=1e-6)
     assert np.allclose(typed, maps[Quantity.CHI], atol=1e-6)
@@ -120,7 +113,7 @@ def test_several_orientations_go_along(files):
     for number, other in enumerate(first.others):
         paths = files(replace(other, others=()), name=f"{number} ")
         turned.append(Orientation(read_volume(paths[FIELD]), other.grid.b0_direction))
-    maps = finish(find("cosmos")(with_orientations(given(files()), turned)))
+    maps = finished(find("cosmos")(with_orientations(given(files()), turned)))
     script, typed = repeated(maps)
     assert as_command(maps).count("--also") == 2
     assert np.allclose(script, maps[Quantity.CHI], atol=1e-6)
@@ -130,7 +123,7 @@ def test_several_orientations_go_along(files):
 def test_a_mask_that_was_derived_is_derived_again(files):
     paths = files()
     acquisition = assemble(read_volume(paths[FIELD]))
-    maps = finish(find("tkd")(acquisition))
+    maps = finished(find("tkd")(acquisition))
     script, typed = repeated(maps)
     assert "--mask" not in as_command(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
@@ -140,10 +133,10 @@ def test_a_mask_that_was_derived_is_derived_again(files):
 def test_a_reference_that_was_asked_for_is_given_again(files, tmp_path):
     labels = (HEAD.truth[Quantity.LABELS] == 1).astype(np.uint8)
     acquisition = given(files())
-    maps = finish(find("tkd")(acquisition))
+    maps = finished(find("tkd")(acquisition))
     beside = acquisition.with_volumes({Quantity.LABELS: labels})
     choice = Choice("reference", {"to": "roi"})
-    zeroed = finish(pipeline.referenced(maps, beside, choice))
+    zeroed = finished(pipeline.referenced(maps, beside, choice))
     write_volume(tmp_path / "labels.nii.gz", labels, acquisition.grid)
     script, typed = repeated(zeroed)
     assert "labels.nii.gz stands for" in as_python(zeroed)
@@ -156,7 +149,7 @@ def test_a_reference_that_was_asked_for_is_given_again(files, tmp_path):
 def test_what_was_no_file_is_named_and_can_be_saved(files, tmp_path):
     paths = files()
     mask = Volume(read_volume(paths[MASK]).data, HEAD.acquisition.grid, source="my brush")
-    maps = finish(find("tkd")(assemble(read_volume(paths[FIELD]), mask)))
+    maps = finished(find("tkd")(assemble(read_volume(paths[FIELD]), mask)))
     sentence = "# 'my brush' was a layer and no file; save it as mask.nii.gz first."
     assert sentence in as_python(maps)
     assert sentence in as_command(maps)
@@ -168,7 +161,7 @@ def test_what_was_no_file_is_named_and_can_be_saved(files, tmp_path):
 
 def test_another_input_is_noticed(files, capsys):
     paths = files()
-    maps = finish(find("tkd")(given(paths)))
+    maps = finished(find("tkd")(given(paths)))
     write_volume(paths[FIELD], 2 * HEAD.acquisition[FIELD], HEAD.acquisition.grid, overwrite=True)
     repeated(maps)
     assert "not those of the result" in capsys.readouterr().out
@@ -203,14 +196,14 @@ def prepared(measured):
     paths, head = measured
     opening = open_source([paths[Quantity.PHASE]], magnitude=[paths[MAGNITUDE]], mask=paths[MASK])
     corrections = Corrections(echo_times=head.echo_times, field_strength=3.0)
-    with finish(opening) as source:
+    with finished(opening) as source:
         acquisition = source.load(source.measurements[0], corrections)
-    return finish(pipeline.prepare(acquisition, RECIPE)).acquisition
+    return finished(pipeline.prepare(acquisition, RECIPE)).acquisition
 
 
 def test_a_whole_chain_is_repeated_from_the_raw_files(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    maps = finish(pipeline.reconstruct(prepared, RECIPE))
+    maps = finished(pipeline.reconstruct(prepared, RECIPE))
     assert maps.provenance.chosen
     script, typed = repeated(maps)
     assert as_command(maps).startswith("napari-qsm run ")
@@ -228,7 +221,7 @@ def test_a_prepared_field_that_was_handed_over_is_repeated_in_two_steps(
         for q in (FIELD, MASK, MAGNITUDE)
     }
     field = replace(volumes[FIELD], history=prepared.history, notes=prepared.notes)
-    maps = finish(find("tv")(assemble(field, volumes[MASK], volumes[MAGNITUDE])))
+    maps = finished(find("tv")(assemble(field, volumes[MASK], volumes[MAGNITUDE])))
     assert Quantity.FIELD_NOISE.key not in maps.provenance.inputs
     script, typed = repeated(maps)
     lines = as_command(maps).splitlines()
@@ -242,7 +235,7 @@ def test_a_noise_map_from_a_file_goes_along(files, tmp_path):
     noise = np.where(HEAD.acquisition.mask, 0.001 + np.abs(HEAD.acquisition[FIELD]) / 10, 0)
     write_volume(path, noise.astype(np.float32), HEAD.acquisition.grid, {"Units": "ppm"})
     field, mask = (read_volume(paths[q]) for q in (FIELD, MASK))
-    maps = finish(find("tv")(assemble(field, mask, noise=read_volume(path))))
+    maps = finished(find("tv")(assemble(field, mask, noise=read_volume(path))))
     assert f"--noise '{path}'" in as_command(maps)
     script, typed = repeated(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
@@ -259,7 +252,7 @@ def test_a_noise_map_chosen_in_place_of_the_chains_is_repeated(prepared, tmp_pat
         for q, source in ((FIELD, "V-SHARP"), (MASK, "V-SHARP"), (MAGNITUDE, ""))
     )
     field = replace(field, history=prepared.history, notes=prepared.notes)
-    maps = finish(find("tv")(assemble(field, mask, magnitude, read_volume(path))))
+    maps = finished(find("tv")(assemble(field, mask, magnitude, read_volume(path))))
     assert f"--noise {path}" in as_command(maps)
     script, typed = repeated(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
@@ -277,22 +270,22 @@ def test_a_file_for_each_echo_goes_along(measured, tmp_path, monkeypatch):
             paths.append(write_volume(path, head[quantity][..., echo], head.grid))
     opening = open_source(names[Quantity.PHASE], magnitude=names[MAGNITUDE])
     stated = Corrections(echo_times=head.echo_times, field_strength=3.0, flip_phase=True)
-    with finish(opening) as source:
+    with finished(opening) as source:
         acquisition = source.load(source.measurements[0], stated)
     recipe = RECIPE.stating("mask", "threshold").stating("method", "tkd")
-    prepared = finish(pipeline.prepare(acquisition, recipe)).acquisition
-    maps = finish(pipeline.reconstruct(prepared, recipe))
+    prepared = finished(pipeline.prepare(acquisition, recipe)).acquisition
+    maps = finished(pipeline.reconstruct(prepared, recipe))
     script, typed = repeated(maps)
     assert "--flip-phase" in as_command(maps)
     assert np.array_equal(script, maps[Quantity.CHI])
     assert np.array_equal(typed, maps[Quantity.CHI])
     less = {q: prepared[q] for q in (FIELD, MASK, MAGNITUDE)}
-    weighted = finish(find("tv")(replace(prepared, volumes=less)))
+    weighted = finished(find("tv")(replace(prepared, volumes=less)))
     assert "may differ a little" in as_command(weighted)
 
 
 def test_dicom_is_named_by_its_folder_and_measurement(prepared, tmp_path):
-    maps = finish(pipeline.reconstruct(prepared, RECIPE.stating("method", "tkd")))
+    maps = finished(pipeline.reconstruct(prepared, RECIPE.stating("method", "tkd")))
     folder = tmp_path / "study (1)"
     folder.mkdir()
     sources = dict.fromkeys(("phase", "magnitude"), f"{folder} (GRE (2))")
@@ -307,7 +300,7 @@ def test_dicom_is_named_by_its_folder_and_measurement(prepared, tmp_path):
 
 
 def test_the_paragraph_tells_every_stage_with_its_citation(prepared):
-    maps = finish(pipeline.reconstruct(prepared, RECIPE))
+    maps = finished(pipeline.reconstruct(prepared, RECIPE))
     text, references = methods_paragraph(maps).split("\n\n")
     for one in maps.provenance.history:
         stage = find_stage(one.method)
@@ -331,7 +324,7 @@ def test_the_paragraph_tells_every_stage_with_its_citation(prepared):
 
 
 def test_the_paragraph_of_a_field_from_a_file_claims_no_preparation(files):
-    text = methods_paragraph(finish(find("tkd")(given(files()))))
+    text = methods_paragraph(finished(find("tkd")(given(files()))))
     assert "removed beforehand" in text
     assert "unwrapped" not in text
     assert "an echo time of 20 ms" in text
