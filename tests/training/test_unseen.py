@@ -11,7 +11,7 @@ from napari_qsm.training.anatomy import ANATOMIES, Anatomy, allen_head, icbm_hea
 from napari_qsm.training.phantom import digital_head
 from napari_qsm.training.population import Case, Population, draw
 from napari_qsm.training.tissues import DEEP_GREY, LABEL, TISSUES
-from napari_qsm.training.unseen import FIRST_SEED, UNSEEN, coarser, draw_unseen
+from napari_qsm.training.unseen import FINER, FIRST_SEED, UNSEEN, coarser, draw_unseen
 
 COARSE = UNSEEN.model_copy(update={"voxel_size": (2.5, 2.6), "slabs": 0.0})
 
@@ -116,9 +116,11 @@ class TestPopulation:
 
     def test_voxels_are_within_what_networks_learn(self) -> None:
         """The coarse voxels, thick slices too."""
-        low, high = (2 * side for side in UNSEEN.voxel_size)
-        learned = Population().voxel_size
-        assert learned[0] <= low < high * UNSEEN.anisotropy <= learned[1]
+        low, high = (FINER * side for side in UNSEEN.voxel_size)
+        learned = Population()
+        assert learned.voxel_size[0] <= low < high <= learned.voxel_size[1]
+        assert UNSEEN.anisotropy < learned.anisotropy
+        assert UNSEEN.tilt < learned.tilt
 
     def test_case_is_whole(self) -> None:
         """Truth without a mean, all zero outside the mask, noise where there is signal."""
