@@ -181,9 +181,9 @@ class Sampling:
         position[2] += z.astype(np.float32)
         return position
 
-    def subvoxels(self) -> Iterator[Points]:
-        """Offsets in mm of equal parts of a voxel, about 0.5 mm wide but at most 27."""
-        parts = np.clip(np.round(self.voxel_size / self.anatomy.spacing), 1, 3).astype(int)
+    def subvoxels(self, most: int = 3) -> Iterator[Points]:
+        """Offsets in mm of equal parts of a voxel, about 0.5 mm wide but at most `most` a side."""
+        parts = np.clip(np.round(self.voxel_size / self.anatomy.spacing), 1, most).astype(int)
         steps = [
             ((np.arange(n) + 0.5) / n - 0.5) * size
             for n, size in zip(parts, self.voxel_size, strict=True)

@@ -113,6 +113,7 @@ def digital_head(
     variation: float = 2.0,
     spread: float = 1.0,
     anatomy: Anatomy | None = None,
+    parts: int = 3,
 ) -> Head:
     """Draw a head with a known susceptibility.
 
@@ -139,6 +140,8 @@ def digital_head(
         Factor on how far the tissues' means depart from the table.
     anatomy : Anatomy, optional
         What is warped, instead of the shipped head.
+    parts : int
+        Most parts that a side of a voxel is cut into for partial volume; each costs time.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def digital_head(
 
     tables = _drawn_tables(filling, spread)
     maps = np.zeros((len(tables), *sampling.shape), dtype=np.float32)
-    offsets = list(sampling.subvoxels())
+    offsets = list(sampling.subvoxels(parts))
     for offset in offsets:
         labels = sampling.labels(offset)
         for paint in painters:

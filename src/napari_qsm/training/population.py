@@ -22,8 +22,14 @@ from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.surroundings import bounding_box
 from napari_qsm.training.anatomy import ANATOMIES
-from napari_qsm.training.phantom import digital_head, field_inside
-from napari_qsm.training.sources import geometry, paint_lesions, smooth_field
+from napari_qsm.training.phantom import Head, digital_head, field_inside
+from napari_qsm.training.sources import (
+    geometry,
+    paint_lesions,
+    paint_vessels,
+    rough_field,
+    smooth_field,
+)
 from napari_qsm.training.tissues import R2PRIME_PER_PPM
 
 Range = tuple[float, float]
@@ -50,8 +56,18 @@ class Population(BaseModel):
         Root mean square in mm of the departure from the atlas.
     spread : (float, float)
         Factor on the spread of the tissues' means.
+    texture : (float, float)
+        Root mean square in ppm of fine structure within the tissues of a head.
+    contrast : (float, float)
+        Factor on what is weaker than about 0.05 ppm: grey against white matter.
+    vessels : (int, int)
+        Fewest and most small veins besides the venous tree.
+    parts : int
+        Most parts that a side of a voxel is cut into for partial volume.
     error : (float, float)
         Root mean square error of the field over that of the field; logarithms are spread evenly.
+    rim : float
+        How much larger errors are at the border of the mask than deep inside, less one.
     slabs : float
         Share of cases cut to a slab.
     erosion : int
@@ -72,13 +88,18 @@ class Population(BaseModel):
         "calcification": 0.25,
         "cyst": 0.15,
     }
-    voxel_size: Range = (1.0, 1.8)
+    voxel_size: Range = (0.9, 1.6)
     anisotropy: float = 1.4
     tilt: float = 15.0
     deformation: Range = (1.0, 5.0)
     spread: Range = (0.7, 2.0)
-    error: Range = (0.05, 0.7)
-    slabs: float = 0.25
+    texture: Range = (0.0, 0.02)
+    contrast: Range = (0.3, 1.3)
+    vessels: tuple[int, int] = (0, 500)
+    parts: int = 1
+    error: Range = (0.08, 0.8)
+    rim: float = 2.0
+    slabs: float = 0.45
     erosion: int = 3
     field_strength: Range = (1.5, 7.0)
     echo_time: Range = (0.012, 0.030)
@@ -163,8 +184,9 @@ def _subject(
             variation=rng.uniform(*population.deformation),
             spread=rng.uniform(*population.spread),
             anatomy=ANATOMIES[population.anatomy](),
+            parts=population.parts,
         )
-        chi = head.chi.copy()
+        chi = _enriched(head, population, painting)
         kinds = tuple(k for k, share in population.lesions.items() if rng.random() < share)
         sizes = np.array(head.grid.voxel_size)
         touched = paint_lesions(chi, head.mask, sizes, kinds, painting)
@@ -172,6 +194,21 @@ def _subject(
     if rng.random() < population.inverted:
         subject.chi.__imul__(-1)
     return subject
+
+
+def _enriched(head: Head, population: Population, rng: np.random.Generator) -> FloatArray:
+    """Return a head's susceptibility with another contrast, fine texture and small vessels."""
+    sizes = np.array(head.grid.voxel_size)
+    weak = 1 / (1 + np.square(head.chi / 0.05))
+    chi = head.chi * (1 + (rng.uniform(*population.contrast) - 1) * weak)
+    rough = rough_field(chi.shape, sizes, (0.5, 1.2, 3.0), rng)
+    chi = (chi + rough * rng.uniform(*population.texture)).astype(np.float32)
+    low, high = population.vessels
+    paint_vessels(chi, head.mask, sizes, int(rng.integers(low, high + 1)), rng)
+    if population.parts == 1:  # what averaging parts of voxels would have softened
+        chi = ndimage.gaussian_filter(chi, 0.4) * head.mask
+    result: FloatArray = chi.astype(np.float32)
+    return result
 
 
 def _direction(tilt: tuple[float, float]) -> tuple[float, float, float]:
@@ -214,7 +251,7 @@ def _measured(
     spread = float(np.sqrt(np.square(field[mask], dtype=np.float64).mean()))
     low, high = np.log(population.error)
     error = float(np.exp(rng.uniform(low, high))) * spread
-    noise, texture, residue = np.sqrt(rng.dirichlet([1.0, 0.7, 0.5])) * error
+    noise, texture, residue = np.sqrt(rng.dirichlet([1.0, 0.8, 0.7])) * error
 
     strength, time = rng.uniform(*population.field_strength), rng.uniform(*population.echo_time)
     rate = subject.r2 + R2PRIME_PER_PPM * strength * np.abs(subject.chi)
@@ -226,9 +263,13 @@ def _measured(
     ceiling = np.pi / np.sqrt(3) / radians_per_ppm(strength, time)
     deviation = np.minimum(noise * relative, ceiling).astype(np.float32) * mask
 
-    measured = field + deviation * rng.standard_normal(mask.shape, dtype=np.float32)
-    measured += texture * smooth_field(mask.shape, sizes, rng.uniform(0.5, 2.5), rng)
-    measured += residue * _harmonic(mask, subject.grid, rng)
+    errors = texture * rough_field(mask.shape, sizes, (0.5, 1.2, 3.0, 6.0), rng)
+    errors += residue * _harmonic(mask, subject.grid, rng)
+    depth = ndimage.distance_transform_edt(mask, sampling=sizes).astype(np.float32)
+    rising = 1 + rng.uniform(0, population.rim) * np.exp(-depth / rng.uniform(2, 5))
+    deviation = np.minimum(deviation * rising, ceiling).astype(np.float32)
+    measured = field + rising * errors
+    measured += deviation * rng.standard_normal(mask.shape, dtype=np.float32)
     level = np.median(signal[mask]) * float(noise) * radians_per_ppm(strength, time)
     magnitude = signal + level * rng.standard_normal(mask.shape, dtype=np.float32)
     return {
