@@ -20,7 +20,7 @@ from napari_qsm.methods.edges import spared
 from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.learned import MARGIN, Seen, seen, working
 from napari_qsm.methods.registry import Parameters, parameter
-from napari_qsm.methods.variation import chosen_regularization
+from napari_qsm.methods.variation import ERROR_SHARE, chosen_regularization
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import Precision, autocast, chosen
@@ -30,7 +30,8 @@ from napari_qsm.process import Step
 from napari_qsm.solvers.expectations import FreeEnergy, Misfit
 
 SHARE = 0.4
-"""lambda in mm over `FieldError.weight`, as for MEDI, whose prior it is."""
+"""lambda in mm over `FieldError.weight`, as for MEDI, whose prior it is. Where no edges are spared,
+it is total variation's, and so is the share."""
 
 Estimator = Literal["analytic", "mc"]
 
@@ -190,7 +191,9 @@ def _levels(
     """Return sigma_b in ppm and lambda in ppm mm."""
     sigma = _error(acquisition, parameters, space, weighting)
     kind, stated = type(parameters), parameters.regularization
-    return sigma, chosen_regularization(stated, SHARE, kind, space, weighting)
+    spares = parameters.edges > 0 and Quantity.MAGNITUDE in acquisition
+    share = SHARE if spares else ERROR_SHARE
+    return sigma, chosen_regularization(stated, share, kind, space, weighting)
 
 
 def _error(

@@ -31,7 +31,9 @@ from napari_qsm.networks.precision import Precision
 DISCLAIMER = (
     "Sigma is the standard deviation of the posterior in each voxel by itself, given the field's "
     "error and the prior, times nothing: errors that voxels share, such as streaks, and a wrong "
-    "prior are not in it, so it is too small, by a sixth to a half where it can be computed."
+    "prior are not in it, so it is too small, by a sixth to a half where it can be computed. What "
+    "the trained network had learned of its own errors, in lesions above all, is no longer in it; "
+    "for that look at PDI's."
 )
 
 
