@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from napari_qsm.acquisition import InputError
 from napari_qsm.networks.inverter import FIELD, Design
 from napari_qsm.networks.unet import Architecture, Norm, Upsampling
+from napari_qsm.training import self_supervised
 from napari_qsm.training.losses import LOSSES
 from napari_qsm.training.population import Population
 
@@ -124,8 +125,11 @@ class Recipe(_Part):
         Of the method that uses them; the key by default.
     seed : int
         Of everything random in it.
+    learning : {"supervised", "self"}
+        From blocks with a known susceptibility, or from the fields of whole heads alone.
     loss : mapping of str to float
-        Weights of the losses by name; see `napari_qsm.training.losses.LOSSES`.
+        Weights of the losses by name; see `napari_qsm.training.losses.LOSSES`, and for learning
+        from fields alone `napari_qsm.training.self_supervised.LOSSES`.
     margin : int
         Voxels at the border of a block that losses leave out: what lies beyond is unknown there.
     network, data, optimisation
@@ -136,6 +140,7 @@ class Recipe(_Part):
     title: str
     family: str = ""
     seed: int = 0
+    learning: Literal["supervised", "self"] = "supervised"
     loss: dict[str, float] = {"absolute": 1.0}
     margin: int = 4
     network: Network = Network()
@@ -145,9 +150,12 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Find out now what would otherwise end the first step."""
+        known = tuple(LOSSES) if self.learning == "supervised" else self_supervised.LOSSES
         for name in self.loss:
-            if name not in LOSSES:
-                raise ValueError(f"there is no loss '{name}'; there are {', '.join(LOSSES)}")
+            if name not in known:
+                raise ValueError(f"there is no loss '{name}'; there are {', '.join(known)}")
+        if self.learning == "self" and self.network.channels != (FIELD,):
+            raise ValueError("a network that learns from fields alone sees the field alone")
         if "likelihood" in self.loss and not self.network.uncertain:
             raise ValueError("the loss 'likelihood' needs a network that is uncertain")
         kept = self.data.channels

@@ -179,9 +179,13 @@ def _follow(
 
 def _metrics(progress: Progress) -> dict[str, float]:
     """Return the figures on held-out cases, none where this step was not validated."""
-    if "nrmse" not in progress.figures:
+    if not {"nrmse", "unexplained"} & set(progress.figures):
         return {}
-    return {k: v for k, v in progress.figures.items() if k == "nrmse" or k.startswith("within")}
+    return {
+        k: v
+        for k, v in progress.figures.items()
+        if k in ("nrmse", "unexplained") or k.startswith("within")
+    }
 
 
 def _board(trainer: Trainer) -> Any:

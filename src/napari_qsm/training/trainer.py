@@ -7,7 +7,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from napari_qsm.networks.precision import autocast, chosen
 from napari_qsm.training import blocks, losses
 from napari_qsm.training.cases import MASK, TRUTH
 from napari_qsm.training.recipe import Recipe
+from napari_qsm.training.self_supervised import Unlabelled
 
 WARM_UP = 100
 """Steps over which the learning rate rises."""
@@ -112,6 +113,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self._held_out: list[Tensor] = []
+        self._unlabelled = Unlabelled(recipe, pools) if recipe.learning == "self" else None
         self._restore(resume)
         self._running: nn.Module = self.network
         if torch.distributed.is_initialized():
@@ -140,7 +142,7 @@ class Trainer:
         """
         last = self.recipe.optimisation.steps
         until = last if steps is None else min(last, self.step + steps)
-        stream = blocks.batches(self.recipe, self.pools, self.step, self.rank, beside=beside)
+        stream = self._stream(beside)
         saved = time.monotonic()
         while self.step < until and not self._together(stop()):
             at = time.monotonic()
@@ -169,14 +171,16 @@ class Trainer:
         falling = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / wanted.steps)))
         return wanted.rate * rising * max(falling, 0.01)
 
-    def _train(self, batch: Tensor) -> tuple[float, dict[str, float]]:
+    def _stream(self, beside: bool) -> Iterator[Any]:
+        if self._unlabelled is not None:
+            return self._unlabelled.batches(self.step, self.rank, beside=beside)
+        return blocks.batches(self.recipe, self.pools, self.step, self.rank, beside=beside)
+
+    def _train(self, batch: Any) -> tuple[float, dict[str, float]]:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         self.network.train()
-        inputs, truth, weight = self._split(batch)
-        with autocast(self.device, self.dtype):
-            estimate = self._running(inputs)
-        loss, figures = losses.total(self.recipe.loss, estimate, truth, weight)
+        loss, figures = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimisation.clip)
@@ -184,6 +188,14 @@ class Trainer:
         self.step += 1
         self.average.update_parameters(self.network)
         return float(loss.detach()), figures
+
+    def _loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        if self._unlabelled is not None:
+            return self._unlabelled.loss(self._running, batch, self.device, self.dtype)
+        inputs, truth, weight = self._split(batch)
+        with autocast(self.device, self.dtype):
+            estimate = self._running(inputs)
+        return losses.total(self.recipe.loss, estimate, truth, weight)
 
     def _split(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs, truth, and 1 where a voxel counts, away from the border of its block."""
@@ -197,8 +209,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return figures of the averaged network on held-out blocks."""
+        """Return figures of the averaged network on held-out blocks, or on held-out fields."""
         self.average.eval()
+        if self._unlabelled is not None:
+            return self._unlabelled.validate(self.average, self.device, self.dtype)
         errors = truths = 0.0
         scores: list[Tensor] = []
         if not self._held_out:
