@@ -17,6 +17,7 @@ from napari_qsm.methods.learned import (
     precision_parameter,
     seen,
     weights_parameter,
+    working,
 )
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, parameter
 from napari_qsm.methods.workspace import Workspace
@@ -99,8 +100,13 @@ def _inverted(
             tell_sigma(space, sigma, card)
         if parameters.blend:
             chi = yield from blended(space, chi, parameters.blend)
-        yield space.step(0.96, "looking whether the network knows such fields", lambda: chi)
-        guard.watch(space, view, chi, sigma, card)
+        yield from working(
+            space,
+            lambda: guard.watch(space, view, chi, sigma, card),
+            fraction=0.96,
+            message="looking whether the network knows such fields",
+            preview=lambda: chi,
+        )
         return (yield from space.finish(chi))
 
 
