@@ -83,7 +83,8 @@ def cases(
     store: Store, number: int, in_vivo: Path | None, challenge: Path | None
 ) -> Iterator[tuple[str, list[Case]]]:
     """Yield groups of cases by name: unseen heads, the challenge's head, slabs."""
-    yield f"{number} unseen heads", [store.unseen(n) for n in range(number)]
+    if number:
+        yield f"{number} unseen heads", [store.unseen(n) for n in range(number)]
     if challenge is not None:
         ANATOMIES["challenge"] = lambda: challenge_head(challenge)
         few = range(max(2, number // 2))
