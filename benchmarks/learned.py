@@ -133,8 +133,9 @@ def _row(label: str, group: list[Case], results: list[Result]) -> tuple[float, t
 
 def _figures(case: Case, result: Result) -> list[float]:
     """Return the figures of a map, after subtracting the means, as `HEAD` names them."""
-    truth, mask = np.where(case.scored, case.reference, 0), case.scored
-    chi = truth + error_map(result.chi, truth, mask)
+    truth, mask = case.reference, case.scored
+    offset = (result.chi[mask] - truth[mask]).mean(dtype=np.float64)
+    chi = result.chi - np.where(case.measured.mask, offset, 0)
     return [
         nrmse(chi, truth, mask),
         1000 * rmse(chi, truth, mask),
