@@ -66,7 +66,7 @@ class TestTables:
         rng = np.random.default_rng(1)
         chi = trial.reference + 0.05 * rng.standard_normal(trial.reference.shape)
         figures = learned._figures(trial, store.Result(chi, None, 1.0))
-        moved = learned._figures(trial, store.Result(chi + 3.0, None, 1.0))
+        moved = learned._figures(trial, store.Result(chi + 3.0 * trial.scored, None, 1.0))
         np.testing.assert_allclose(moved, figures, rtol=1e-5)
         assert figures[1] == pytest.approx(50, rel=0.03)  # ppb
 
