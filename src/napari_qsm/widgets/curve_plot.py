@@ -123,7 +123,26 @@ class Ornament(pg.ScatterPlotItem):
         event.ignore()
 
 
-class CurvePlot(pg.PlotWidget):
+class ThemedPlot(pg.PlotWidget):
+    """An empty plot in napari's colours that leaves the mouse wheel to its dock."""
+
+    def __init__(self) -> None:
+        axes = {side: ReadableLog(side) for side in ("bottom", "left")}
+        theme = get_theme(get_settings().appearance.theme)
+        super().__init__(background=theme.background.as_hex(), axisItems=axes)
+        self._ink = theme.text.as_hex()
+        self.setAntialiasing(True)
+        self.setMenuEnabled(False)
+        self.hideButtons()
+        self.setMouseEnabled(x=False, y=False)  # the wheel scrolls the dock
+        self.showGrid(x=True, y=True, alpha=0.15)
+        for axis in axes.values():
+            axis.enableAutoSIPrefix(False)
+            axis.setPen(self._ink)
+            axis.setTextPen(self._ink)
+
+
+class CurvePlot(ThemedPlot):
     """Curves on a dark ground, drawn smooth.
 
     Attributes
@@ -139,20 +158,8 @@ class CurvePlot(pg.PlotWidget):
         return _SIZE
 
     def __init__(self) -> None:
-        axes = {side: ReadableLog(side) for side in ("bottom", "left")}
-        theme = get_theme(get_settings().appearance.theme)
-        super().__init__(background=theme.background.as_hex(), axisItems=axes)
-        self._ink = theme.text.as_hex()
-        self.setAntialiasing(True)
+        super().__init__()
         self.setMinimumHeight(_SIZE.height())
-        self.setMenuEnabled(False)
-        self.hideButtons()
-        self.setMouseEnabled(x=False, y=False)  # the wheel scrolls the dock
-        self.showGrid(x=True, y=True, alpha=0.15)
-        for axis in axes.values():
-            axis.enableAutoSIPrefix(False)
-            axis.setPen(self._ink)
-            axis.setTextPen(self._ink)
         self._drawing = Drawing()
         self._points: list[pg.ScatterPlotItem] = []
         self._ring = Ornament(size=17, pen=pg.mkPen(self._ink, width=2), brush=None, pxMode=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
-from napari_qsm.acquisition import InputError
+from napari_qsm.acquisition import InputError, Quantity
+from napari_qsm.methods.direct import DISCLAIMER
+from napari_qsm.methods.registry import Method
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.parameters import ParameterForm
 from napari_qsm.widgets.wrapper_row import WrapperRow
@@ -13,9 +17,16 @@ from napari_qsm.workbench.session import Workbench
 
 
 class MethodPanel(QWidget):
-    """The list of methods with their summaries, what is put around, and the form of all that."""
+    """The list of methods with their summaries, what is put around, and the form of all that.
+
+    Attributes
+    ----------
+    refused, changed : Signal
+        A value was refused, with the reason; one was taken.
+    """
 
     refused = Signal(str)
+    changed = Signal()
 
     def __init__(self, workbench: Workbench) -> None:
         super().__init__()
@@ -24,7 +35,7 @@ class MethodPanel(QWidget):
         self.combo.setToolTip(texts.METHOD)
         for index, method in enumerate(workbench.methods.values()):
             self.combo.addItem(method.label, method.key)
-            self.combo.setItemData(index, f"<p>{method.summary}</p>", Qt.ItemDataRole.ToolTipRole)
+            self.combo.setItemData(index, help_of(method), Qt.ItemDataRole.ToolTipRole)
         self.wrappers = WrapperRow()
         self.reset_button = QToolButton()
         self.reset_button.setText("↺")
@@ -61,6 +72,7 @@ class MethodPanel(QWidget):
             f'<a href="https://doi.org/{doi}" style="color:#7aa7d8">{doi}</a>'
             for doi in method.references
         )
+        self.summary.setToolTip(help_of(plain))
         self.summary.setText(f"{plain.summary} <span style='color:gray'>({links})</span>")
         with QSignalBlocker(self.combo):
             self.combo.setCurrentIndex(self.combo.findData(plain.key))
@@ -78,3 +90,11 @@ class MethodPanel(QWidget):
             self._workbench.set_parameter(name, value)
         except InputError as error:
             self.refused.emit(str(error))
+            return
+        self.changed.emit()
+
+
+def help_of(method: Method[Any]) -> str:
+    """Return what is said of a method under the mouse, and what its uncertainty is not."""
+    caution = f"<p>{DISCLAIMER}</p>" if Quantity.SIGMA in method.gives else ""
+    return f"<p>{method.summary}</p>{caution}"

@@ -19,6 +19,8 @@ from qtpy.QtWidgets import (
 from napari_qsm import process
 from napari_qsm.widgets import texts
 from napari_qsm.widgets.number import NumberControl
+from napari_qsm.widgets.weights_choice import WeightsChoice
+from napari_qsm.workbench.adapting import chooses_network
 
 
 class OptionalNumber(QWidget):
@@ -86,6 +88,10 @@ class ParameterForm(QWidget):
             box.setChecked(value)
             box.toggled.connect(lambda on: self.changed.emit(name, on))
             return box
+        if chooses_network(name, field):
+            weights = WeightsChoice(process.choices(field) or (), value)
+            weights.changed.connect(lambda key: self.changed.emit(name, key))
+            return weights
         if (choices := process.choices(field)) is not None:
             combo = QComboBox()
             combo.addItems(list(dict.fromkeys((*choices, str(value)))))

@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QApplication,
-    QFileDialog,
-    QLabel,
-    QWidget,
-)
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
 
 from napari_qsm import devices
 from napari_qsm.acquisition import InputError, Maps
@@ -23,12 +18,14 @@ from napari_qsm.io.nifti import read_volume, write_maps
 from napari_qsm.methods.registry import DEFAULT_METHOD, Method, Parameters, methods
 from napari_qsm.pipeline import NONE, REFERENCE, Choice, Recipe
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.adapt import AdaptPanel
 from napari_qsm.widgets.background import Latest, run_function, run_generator
 from napari_qsm.widgets.dock_layout import lay_out
 from napari_qsm.widgets.findings import FindingsPanel
 from napari_qsm.widgets.inputs import InputsPanel
 from napari_qsm.widgets.method_panel import MethodPanel
 from napari_qsm.widgets.results import ResultLayers
+from napari_qsm.widgets.run_curves import RunCurves
 from napari_qsm.widgets.run_panel import RunPanel, duration
 from napari_qsm.widgets.saving import save_asking
 from napari_qsm.widgets.view_panel import ViewPanel
@@ -56,7 +53,14 @@ class ReconstructWidget(QWidget):
     ----------
     napari_viewer : ViewerModel
         The viewer whose layers are inputs and which shows the results.
+
+    Attributes
+    ----------
+    ended : Signal
+        A job ended and its layers are on their way, with its `Maps`; None if it gave none.
     """
+
+    ended = Signal(object)
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
@@ -66,12 +70,14 @@ class ReconstructWidget(QWidget):
         self.findings = FindingsPanel()
         self.method = MethodPanel(self.workbench)
         self.run = RunPanel()
+        self.curves = RunCurves()
         self.view = ViewPanel(napari_viewer)
         self.results: list[str] = []
         self.layers = ResultLayers(napari_viewer)
         self._understanding = Latest(self._failed)
         self._title = ""
         self._closed = False
+        self.adapt = AdaptPanel(napari_viewer, self)
         self._lay_out()
         self._connect()
         self.inputs.choose()
@@ -83,9 +89,9 @@ class ReconstructWidget(QWidget):
         sections = {
             "Input": [self.inputs],
             "Input check": [self.findings],
-            "Method": [self.method],
+            "Method": [self.method, self.adapt],
         }
-        lay_out(self, sections, [self.run, self.view, notice])
+        lay_out(self, sections, [self.curves, self.run, self.view, notice])
         self.setMinimumWidth(400)
 
     def _connect(self) -> None:
@@ -180,6 +186,7 @@ class ReconstructWidget(QWidget):
             return
         job, self._title = self.workbench.start(device, method, parameters)
         title = self._title
+        self.curves.begin()
         self._set_preview(self.run.preview.isChecked())
 
         def work() -> Any:
@@ -208,6 +215,7 @@ class ReconstructWidget(QWidget):
 
     def _progressed(self, progress: Progress) -> None:
         self.run.show_progress(progress)
+        self.curves.add(progress.values)
         if progress.preview is not None:
             self.layers.show_preview(progress.preview)
 
@@ -219,6 +227,7 @@ class ReconstructWidget(QWidget):
             self.run.show_outcome(texts.CANCELLED)
             # Afterwards: napari collects garbage when a layer goes, which takes a moment.
             QTimer.singleShot(0, self.layers.drop_preview)
+            self.ended.emit(None)
             return
         if len(self.results) == 1:
             self.view.show_side_by_side()
@@ -228,12 +237,14 @@ class ReconstructWidget(QWidget):
         self.run.show_outcome(
             f"{self._title}: done in {duration(provenance.seconds)} on {provenance.device}.", told
         )
+        self.ended.emit(maps)
 
     def _failed_run(self, error: Exception) -> None:
         self.layers.drop_preview()
         self.workbench.finish(self._title, None)
         self._show_ready()
         self._failed(error)
+        self.ended.emit(None)
 
     def _failed(self, error: Exception) -> None:
         # The frames of the traceback hold the tensors of the failed job.
@@ -277,6 +288,7 @@ class ReconstructWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.adapt.shut_down()
         _open.pop(self, None)
         self.cancel()
         self.layers.drop_preview()

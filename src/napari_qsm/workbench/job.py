@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from napari_qsm.acquisition import FloatArray
@@ -36,7 +36,7 @@ class Progress:
     preview : array or None
         Current estimate of chi in ppm, when a preview was asked for and is due.
     values : mapping of str to float
-        The method's own figures, such as the relative change.
+        The method's own figures, such as the relative change: the last ones it told.
     """
 
     fraction: float
@@ -93,6 +93,7 @@ class Job(Generic[T]):
         steps = start()
         del start
         began = reported = previewed = time.perf_counter()
+        values: Mapping[str, float] = {}
         try:
             while not self.cancelled:
                 try:
@@ -100,6 +101,7 @@ class Job(Generic[T]):
                 except StopIteration as stop:
                     made: T = stop.value
                     return made
+                values = step.values or values  # a step that is not reported may tell them
                 now = time.perf_counter()
                 if now - reported < self._interval:
                     continue
@@ -108,7 +110,7 @@ class Job(Generic[T]):
                 due = now - previewed > self._preview_interval and not self.cancelled
                 if self.wants_preview and step.preview and due:
                     preview, previewed = step.preview(), now
-                yield _progress(step, now - began, preview)
+                yield _progress(replace(step, values=values), now - began, preview)
             return None
         finally:
             steps.close()
