@@ -62,8 +62,8 @@ def run(measured, **settings):
 
 def test_a_lesion_that_the_network_does_not_know_is_explained_by_adapting(lesion):
     measured, chi = lesion
-    maps, values = run(measured, error=NOISE)
-    before, _ = run(measured, error=NOISE, iterations=1, rate=1e-5)
+    maps, values = run(measured, error=NOISE, **{"lambda": 2e-4})
+    before, _ = run(measured, error=NOISE, iterations=1, rate=1e-5, **{"lambda": 2e-4})
     assert values[-1]["elbo"] > values[0]["elbo"] + 0.3
     assert values[-1]["residual"] < 0.9 * values[0]["residual"]  # of which 1 is noise
     mask = measured.mask
@@ -72,7 +72,7 @@ def test_a_lesion_that_the_network_does_not_know_is_explained_by_adapting(lesion
         truth = chi - chi[mask].mean()
         return np.linalg.norm((made[Quantity.CHI] - truth)[mask])
 
-    assert error(maps) < 0.98 * error(before)
+    assert error(maps) < 0.99 * error(before)
     assert [v["iteration"] for v in values] == list(range(1, 21))
 
 
