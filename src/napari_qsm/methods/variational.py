@@ -20,7 +20,7 @@ from napari_qsm.methods.edges import spared
 from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.learned import MARGIN, Seen, seen, working
 from napari_qsm.methods.registry import Parameters, parameter
-from napari_qsm.methods.variation import ERROR_SHARE, chosen_regularization
+from napari_qsm.methods.variation import chosen_regularization
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import Precision, autocast, chosen
@@ -29,9 +29,10 @@ from napari_qsm.physics.gradient import Gradient
 from napari_qsm.process import Step
 from napari_qsm.solvers.expectations import FreeEnergy, Misfit
 
-SHARE = 0.4
-"""lambda in mm over `FieldError.weight`, as for MEDI, whose prior it is. Where no edges are spared,
-it is total variation's, and so is the share."""
+SHARE = 0.1
+"""lambda in mm over `FieldError.weight`, a quarter of MEDI's. On a measured field with a COSMOS
+reference sigma covered 66 and 91 % of the errors at one and two sigma with it, and 42 and 71 % with
+MEDI's, which was 0.7 % nearer to the reference (49.1 and 49.8 %)."""
 
 Estimator = Literal["analytic", "mc"]
 
@@ -191,9 +192,7 @@ def _levels(
     """Return sigma_b in ppm and lambda in ppm mm."""
     sigma = _error(acquisition, parameters, space, weighting)
     kind, stated = type(parameters), parameters.regularization
-    spares = parameters.edges > 0 and Quantity.MAGNITUDE in acquisition
-    share = SHARE if spares else ERROR_SHARE
-    return sigma, chosen_regularization(stated, share, kind, space, weighting)
+    return sigma, chosen_regularization(stated, SHARE, kind, space, weighting)
 
 
 def _error(
