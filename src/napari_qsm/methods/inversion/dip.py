@@ -41,7 +41,7 @@ class DIP(Parameters):
     )  # fmt: skip
     width: int = parameter(12, "Features at full resolution.", low=2, high=64)
     steps: int = parameter(
-        20, "Steps of gradient descent that follow the network (MoDIP).", low=0, high=100
+        10, "Steps of gradient descent that follow the network (MoDIP).", low=0, high=100
     )
     variation: float = parameter(
         0.1,
@@ -51,8 +51,9 @@ class DIP(Parameters):
         high=1.0,
     )
     discrepancy: float = parameter(
-        0.7,
-        "Stop once the residual is this many times the field's error (tau); 0 for never.",
+        0.0,
+        "Stop once the residual is this many times the field's error (tau); 0 for never, since "
+        "gradient steps alone bring it there.",
         low=0.0,
         high=5.0,
         alias="tau",
