@@ -97,7 +97,7 @@ def test_lesions_have_their_sign_and_strength_and_stay_inside(name, brain):
     strongest = []
     for seed in range(12):
         chi = np.zeros(SHAPE, np.float32)
-        touched = paint_lesions(chi, brain, SIZE, (name,), np.random.default_rng(seed))
+        touched = paint_lesions(chi, brain, brain, SIZE, (name,), np.random.default_rng(seed))
         assert not touched[~brain].any()
         assert (chi[~brain] == 0).all()
         if kind.sign:
@@ -111,7 +111,7 @@ def test_lesions_have_their_sign_and_strength_and_stay_inside(name, brain):
 
 def test_no_lesions_paint_nothing(brain):
     chi = np.ones(SHAPE, np.float32)
-    assert not paint_lesions(chi, brain, SIZE, (), np.random.default_rng(0)).any()
+    assert not paint_lesions(chi, brain, brain, SIZE, (), np.random.default_rng(0)).any()
     assert np.array_equal(chi, brain.astype(np.float32))
 
 

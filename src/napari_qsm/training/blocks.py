@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from napari_qsm.training.cases import Pool, block
-from napari_qsm.training.phantom import SAMPLE_SEED
 from napari_qsm.training.recipe import Recipe
 
 FIRST_CASES = 24
@@ -60,7 +59,6 @@ class Blocks(IterableDataset[Tensor]):
         rng = np.random.default_rng([self._recipe.seed, step, self._rank])
         known = min(data.cases, FIRST_CASES + step // data.growth)
         seeds = rng.integers(known, size=data.batch)
-        seeds[seeds == SAMPLE_SEED] = 0  # the sample head must stay new to every network
         return torch.stack([block(self._pool[int(seed)], data.side, rng) for seed in seeds])
 
 

@@ -30,9 +30,12 @@ from napari_qsm.training.sources import (
     rough_field,
     smooth_field,
 )
-from napari_qsm.training.tissues import R2PRIME_PER_PPM
+from napari_qsm.training.tissues import LABEL, R2PRIME_PER_PPM
 
 Range = tuple[float, float]
+
+FIRST_HEAD = 500_000
+"""Added to a case's seed for its anatomy, so that sample heads are new to every network."""
 
 
 class Population(BaseModel):
@@ -65,7 +68,8 @@ class Population(BaseModel):
     parts : int
         Most parts that a side of a voxel is cut into for partial volume.
     error : (float, float)
-        Root mean square error of the field over that of the field; logarithms are spread evenly.
+        Root mean square error of the field over the spread of the field; logarithms are spread
+        evenly. The spread is one that a haematoma does not decide (`_spread`).
     rim : float
         How much larger errors are at the border of the mask than deep inside, less one.
     slabs : float
@@ -83,10 +87,10 @@ class Population(BaseModel):
     anatomy: Literal["allen", "icbm"] = "allen"
     geometry: float = 0.25
     lesions: dict[str, float] = {
-        "microbleeds": 0.3,
-        "haemorrhage": 0.3,
-        "calcification": 0.25,
-        "cyst": 0.15,
+        "microbleeds": 0.25,
+        "haemorrhage": 0.2,
+        "calcification": 0.15,
+        "cyst": 0.1,
     }
     voxel_size: Range = (0.9, 1.6)
     anisotropy: float = 1.4
@@ -94,8 +98,8 @@ class Population(BaseModel):
     deformation: Range = (1.0, 5.0)
     spread: Range = (0.7, 2.0)
     texture: Range = (0.0, 0.02)
-    contrast: Range = (0.3, 1.3)
-    vessels: tuple[int, int] = (0, 500)
+    contrast: Range = (0.2, 1.1)
+    vessels: tuple[int, int] = (0, 800)
     parts: int = 1
     error: Range = (0.08, 0.8)
     rim: float = 2.0
@@ -178,7 +182,7 @@ def _subject(
     else:
         head = digital_head(
             (side, side, thick),
-            seed=seed,
+            seed=FIRST_HEAD + seed,
             tilt=tilt,
             lesions=(),
             variation=rng.uniform(*population.deformation),
@@ -189,7 +193,8 @@ def _subject(
         chi = _enriched(head, population, painting)
         kinds = tuple(k for k, share in population.lesions.items() if rng.random() < share)
         sizes = np.array(head.grid.voxel_size)
-        touched = paint_lesions(chi, head.mask, sizes, kinds, painting)
+        tissue = head.labels > LABEL["subarachnoid CSF"]
+        touched = paint_lesions(chi, head.mask, tissue, sizes, kinds, painting)
         subject = _Subject(head.grid, chi, head.mask, touched, head.water, head.r2)
     if rng.random() < population.inverted:
         subject.chi.__imul__(-1)
@@ -248,7 +253,7 @@ def _measured(
 ) -> dict[Quantity, NDArray[Any]]:
     """Return what is measured of a subject in a mask."""
     field = field_inside(subject.chi, subject.mask, subject.grid)
-    spread = float(np.sqrt(np.square(field[mask], dtype=np.float64).mean()))
+    spread = _spread(field[mask])
     low, high = np.log(population.error)
     error = float(np.exp(rng.uniform(low, high))) * spread
     noise, texture, residue = np.sqrt(rng.dirichlet([1.0, 0.8, 0.7])) * error
@@ -278,6 +283,17 @@ def _measured(
         Quantity.MAGNITUDE: (np.abs(magnitude) * mask).astype(np.float32),
         Quantity.FIELD_NOISE: np.where(mask, np.maximum(deviation, 1e-6), 0).astype(np.float32),
     }
+
+
+def _spread(field: FloatArray) -> float:
+    """Return the root mean square of a field, but at most twice what its middle half says.
+
+    The field of a haematoma is large in a few voxels; errors in proportion to its root mean square
+    would drown the brain around it.
+    """
+    size = float(np.sqrt(np.square(field, dtype=np.float64).mean()))
+    middle = 1.4826 * float(np.median(np.abs(field - np.median(field))))
+    return min(size, 2 * middle) or size
 
 
 def _harmonic(mask: NDArray[np.bool_], grid: Grid, rng: np.random.Generator) -> FloatArray:

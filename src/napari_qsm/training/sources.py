@@ -118,15 +118,16 @@ KINDS = {
 def paint_lesions(
     chi: FloatArray,
     inside: NDArray[np.bool_],
+    tissue: NDArray[np.bool_],
     voxel_size: Points,
     kinds: tuple[str, ...],
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Draw lesions into `chi` (ppm, changed in place) at random places in a mask; return where.
+    """Draw lesions into `chi` (ppm, changed in place) at random places in tissue; return where.
 
-    Within a source the susceptibility is uneven by a tenth or so, as clots are.
+    From there they may spread all over the mask `inside`. Within a source the susceptibility is uneven by a tenth or so, as clots are.
     """
-    places = np.argwhere(inside)
+    places = np.argwhere(tissue)
     touched = np.zeros(chi.shape, dtype=bool)
     for name in kinds:
         kind = KINDS[name]
@@ -158,10 +159,10 @@ def geometry(
     mask = _egg(shape, voxel_size, rng)
     if rng.random() < 0.3:
         widths = (0.7, 1.5, 3.0, 6.0, 12.0)
-        cloud = rough_field(shape, voxel_size, widths, rng) * _log_uniform(rng, 0.01, 0.06)
+        cloud = rough_field(shape, voxel_size, widths, rng) * _log_uniform(rng, 0.015, 0.06)
         return cloud.astype(np.float32) * mask, mask
     chi = smooth_field(shape, voxel_size, float(rng.uniform(4, 20)), rng) * rng.uniform(0, 0.02)
-    spread = _log_uniform(rng, 0.02, 0.15)
+    spread = _log_uniform(rng, 0.03, 0.15)
     places = np.argwhere(mask)
     for _ in range(int(rng.integers(40, 200))):
         centre = places[rng.integers(len(places))] * voxel_size
