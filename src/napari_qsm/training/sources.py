@@ -125,7 +125,8 @@ def paint_lesions(
 ) -> NDArray[np.bool_]:
     """Draw lesions into `chi` (ppm, changed in place) at random places in tissue; return where.
 
-    From there they may spread all over the mask `inside`. Within a source the susceptibility is uneven by a tenth or so, as clots are.
+    From there they may spread all over the mask `inside`. Within a source the susceptibility is
+    uneven by a tenth or so, as clots are.
     """
     places = np.argwhere(tissue)
     touched = np.zeros(chi.shape, dtype=bool)
