@@ -42,7 +42,8 @@ def of(maps):
 def test_adapt_brings_two_maps_with_their_curves_and_figures(dock, qtbot, viewer):
     dock.workbench.settings["pdi_vi"] = {"iterations": 25}
     choose(dock, "pdi")
-    assert "PDI-VI adapts the weights 'pdi'" in dock.adapt.what.text()
+    assert "'pdi'" in dock.adapt.button.toolTip()
+    assert "PDI-VI" in dock.adapt.button.toolTip()
     adapt(dock, qtbot)
     assert [title.split()[0] for title in dock.results] == ["PDI", "PDI-VI"]
 
@@ -78,7 +79,7 @@ def test_a_map_that_is_there_already_is_not_made_again(dock, qtbot):
     click(dock.run.button, qtbot)
     qtbot.waitUntil(lambda: len(dock.results) == 1 and dock.layers.settled, timeout=30_000)
     choose(dock, "tv")  # the network's result is still in view
-    assert dock.adapt.isVisibleTo(dock)
+    assert dock.adapt.button.isVisibleTo(dock)
     adapt(dock, qtbot)
     assert len(dock.results) == 2
     dock.workbench.settings["pdi"] = {"blend": 0.5}  # not the map that is there
@@ -108,7 +109,8 @@ def test_cancel_ends_the_adaptation_and_leaves_no_thread(dock, qtbot):
     choose(dock, "pdi")
     click(dock.adapt.button, qtbot)
     qtbot.waitUntil(lambda: len(dock.curves.iterations) > 1, timeout=60_000)
-    click(dock.adapt.button, qtbot)
+    assert not dock.adapt.button.isEnabled()
+    click(dock.run.button, qtbot)
     qtbot.waitUntil(lambda: dock.workbench.job is None, timeout=10_000)
     assert not dock.adapt.running
     assert dock.adapt.button.isEnabled()
@@ -132,7 +134,8 @@ def test_without_weights_one_sentence_says_so_and_all_else_goes_on(
     click(dock.run.button, qtbot)
     qtbot.waitUntil(lambda: "There are no weights" in dock.run.status.text(), timeout=10_000)
     choose(dock, "tkd")
-    assert not dock.adapt.isVisibleTo(dock)
+    assert not dock.adapt.button.isVisibleTo(dock)
+    assert not dock.adapt.what.isVisibleTo(dock)
     click(dock.run.button, qtbot)
     qtbot.waitUntil(lambda: len(dock.results) == 1, timeout=30_000)
 
@@ -159,6 +162,24 @@ def test_methods_that_say_how_sure_they_are_say_what_that_leaves_out(dock):
     assert "cone" in dock.method.summary.toolTip()
     choose(dock, "tkd")
     assert "cone" not in dock.method.summary.toolTip()
+
+
+def test_what_the_guard_says_stands_out_and_long_notes_scroll(dock, qtbot):
+    dock.resize(420, 900)
+    dock.show()
+    warning = "This field lies outside what the network learned from: it is noisier."
+    dock.run.show_outcome("Done.", ["An assumption.", warning])
+    large, small = dock.run.status.text().split("<small")
+    assert "▲" in large
+    assert warning in large
+    assert "An assumption." in small
+    qtbot.wait(50)
+    low = dock.run.height()
+    dock.run.show_outcome("Done.", ["An assumption that takes some words to say."] * 30)
+    qtbot.waitUntil(lambda: dock.run.height() > low, timeout=5000)
+    assert dock.run.height() < low + 120
+    dock.run.show_outcome("Done.")
+    qtbot.waitUntil(lambda: dock.run.height() <= low, timeout=5000)
 
 
 def test_curves_draw_what_any_method_reports(qtbot):

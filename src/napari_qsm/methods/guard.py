@@ -59,6 +59,22 @@ FEATURES = {
 }
 """In words: what a field is below and above the range of a feature, its value, and what to do."""
 
+_SAYINGS = (
+    *("This field lies", "The card of these weights", "The map leaves"),
+    *("That is more than an error", "Sigma is too small"),
+)
+_ALARMS = ("This field lies outside", *_SAYINGS[3:])
+_MARKED = "are marked as unreliable"
+
+
+def said(notes: Iterable[str]) -> dict[str, bool]:
+    """Return what the guard says among the notes of a result, and whether it is a warning."""
+    return {
+        note: note.startswith(_ALARMS) or _MARKED in note
+        for note in notes
+        if note.startswith(_SAYINGS) or _MARKED in note
+    }
+
 
 def features(
     field: NDArray[Any], mask: NDArray[np.bool_], start: NDArray[Any] | None = None
@@ -227,8 +243,8 @@ def _mark(space: Workspace, residual: Tensor, expected: Tensor) -> None:
         shown: FloatArray = space.restore(marked.float())
         space.extras[Quantity.UNRELIABLE] = shown
         space.notes.append(
-            f"{count} voxels ({100 * count / float(region.sum()):.2g} % of the mask) are marked as "
-            f"unreliable: around them the residual is more than {LOCAL:g} times what is expected."
+            f"{count} voxels ({100 * count / float(region.sum()):.2g} % of the mask) {_MARKED}: "
+            f"around them the residual is more than {LOCAL:g} times what is expected."
         )
 
 

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 from napari_qsm.acquisition import InputError, Maps, Quantity
 from napari_qsm.widgets import adapt_texts as texts
 from napari_qsm.widgets.background import run_function
-from napari_qsm.widgets.texts import CANCEL
 from napari_qsm.workbench.adapting import (
     FIGURES,
     Adaptation,
@@ -36,8 +35,9 @@ _COMPARED = (Quantity.CHI, Quantity.SIGMA)
 class AdaptPanel(QWidget):
     """Runs a network and then what adapts it, shows both maps side by side, and their figures.
 
-    Both are runs of the Reconstruct dock: they preview, draw curves, can be cancelled and end as
-    results like any other. The panel is there where a network is chosen or was the last to run.
+    `button` begins that; its place is beside the one that reconstructs, and it is there where a
+    network is chosen or was the last to run. Both are runs of the Reconstruct dock: they preview,
+    draw curves, can be cancelled and end as results like any other.
 
     Parameters
     ----------
@@ -57,18 +57,17 @@ class AdaptPanel(QWidget):
         self.button = QPushButton(texts.ADAPT)
         self.what = QLabel()
         self.what.setWordWrap(True)
-        self.what.setStyleSheet("color: gray")
         self.table = QLabel(visible=False)
         self.table.setWordWrap(True)
         self.table.setToolTip(texts.TABLE_TIP)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.button, self.what, self.table):
-            column.addWidget(widget)
+        column.addWidget(self.what)
+        column.addWidget(self.table)
         # A map must be on show before another one begins to grow.
         self._soon = QTimer(self, interval=20)
         self._soon.timeout.connect(self._when_settled)
-        self.button.clicked.connect(self._clicked)
+        self.button.clicked.connect(lambda: self.start())
         bench = self._bench
         for changed in (bench.method_changed, bench.understood, bench.running_changed):
             changed.connect(self.refresh)
@@ -85,7 +84,7 @@ class AdaptPanel(QWidget):
     # -- what would be done -----------------------------------------------------------------
 
     def refresh(self, _: object = None) -> None:
-        """Say what the button would do, or why it cannot; hide where no network is in view."""
+        """Say what the button would do, or why it cannot; hide it where no network is in view."""
         if self.running:
             return
         last = self._last[0]() if self._last else None
@@ -93,13 +92,12 @@ class AdaptPanel(QWidget):
             plan, reason = adaptation(self._bench, last), ""
         except InputError as error:
             plan, reason = None, str(error)
-        self.setVisible(bool(plan or reason))
-        busy = self._bench.job is not None
-        missing = plan is not None and self._bench.reason_not_to_run(plan.after.method)
-        self.button.setText(texts.ADAPT)
-        self.button.setEnabled(bool(plan and not missing and not busy))
-        self.button.setToolTip(texts.TIP.format(plan.after.method.label) if plan else "")
-        self.what.setText(reason or (texts.what(plan) if plan else ""))
+        self.button.setVisible(bool(plan or reason))
+        missing = reason or (self._bench.reason_not_to_run(plan.after.method) if plan else "")
+        self.button.setEnabled(not missing and self._bench.job is None)
+        self.button.setToolTip(texts.tip(plan) if plan and not missing else missing)
+        self.what.setText(reason)
+        self.what.setVisible(bool(reason))
 
     def _remember(self, result: Result) -> None:
         """Remember the last result, but keep it no longer than its layers do."""
@@ -108,20 +106,12 @@ class AdaptPanel(QWidget):
 
     # -- doing it ---------------------------------------------------------------------------
 
-    def _clicked(self) -> None:
-        if self.running:
-            self.button.setEnabled(False)
-            self._dock.cancel()
-        else:
-            self.start()
-
     def start(self) -> None:
         """Make the map of the network as it was trained, unless there is one, and adapt it."""
         maps, inputs = (self._last[0](), self._last[1]) if self._last else (None, None)
         try:
             plan = adaptation(self._bench, maps)
-        except InputError as error:
-            self.what.setText(str(error))
+        except InputError:  # it stands there already
             return
         if plan is None or self._bench.job is not None:
             return
@@ -136,11 +126,8 @@ class AdaptPanel(QWidget):
         """Start what comes next: the map before, or the adaptation."""
         if self._plan is None:
             return
-        adapting = bool(self._made)
-        self.what.setText(texts.SECOND if adapting else texts.FIRST)
-        self.button.setText(CANCEL)
-        self.button.setEnabled(True)
-        run = self._plan.after if adapting else self._plan.before
+        self.button.setEnabled(False)
+        run = self._plan.after if self._made else self._plan.before
         self._dock.start(run.method, run.parameters)
         if self._bench.job is None:  # the dock says why
             self._end()
@@ -153,7 +140,6 @@ class AdaptPanel(QWidget):
             self._end()
             return
         self._made.append(maps)
-        self.button.setEnabled(False)
         self._soon.start()
 
     def _when_settled(self) -> None:

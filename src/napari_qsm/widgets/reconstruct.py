@@ -89,9 +89,10 @@ class ReconstructWidget(QWidget):
         sections = {
             "Input": [self.inputs],
             "Input check": [self.findings],
-            "Method": [self.method, self.adapt],
+            "Method": [self.method],
         }
-        lay_out(self, sections, [self.curves, self.run, self.view, notice])
+        self.run.top.insertWidget(self.run.top.count() - 1, self.adapt.button)
+        lay_out(self, sections, [self.curves, self.run, self.adapt, self.view, notice])
         self.setMinimumWidth(400)
 
     def _connect(self) -> None:

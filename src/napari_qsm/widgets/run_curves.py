@@ -104,7 +104,7 @@ class RunCurves(QWidget):
             plot.draw(_shown(name), self.iterations, self.curve(name))
         for plot in self.plots:
             plot.setVisible(self.plots.index(plot) < len(drawn))
-        told = [f"{_shown(n).name}: {self.curve(n)[-1]:.4g}" for n in names[PLOTS:]]
+        told = [f"{_shown(n).name}: {self.curve(n)[-1]:.3g}" for n in names[PLOTS:]]
         self.others.setText(" · ".join(told))
         self.others.setVisible(bool(told))
         self.show()

@@ -18,8 +18,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_qsm import devices
+from napari_qsm.methods import guard
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.capped_text import CappedText
 from napari_qsm.workbench.job import Progress
+
+_ALARM = "<span style='color:#e8a33d'>▲</span> "
+_LINES = 8
+"""Lines of an outcome that are seen at once."""
 
 
 class RunPanel(QWidget):
@@ -79,7 +85,7 @@ class RunPanel(QWidget):
         layout.addLayout(top)
         layout.addWidget(self.button)
         layout.addWidget(self.bar)
-        layout.addWidget(self.status)
+        layout.addWidget(CappedText(self.status, _LINES))
 
     def hide_device(self) -> None:
         """Offer no choice of device: another panel's counts."""
@@ -119,10 +125,16 @@ class RunPanel(QWidget):
             self.status.setText(escape(f"{progress.message}{left}"))
 
     def show_outcome(self, text: str, notes: Iterable[str] = ()) -> None:
-        """Say how the job ended, and what the method wants to be known about its result."""
-        told = escape(" ".join(notes))
+        """Say how the job ended, and what the method wants to be known about its result.
+
+        What a guard says is printed like the outcome, the other notes small and grey.
+        """
+        notes = tuple(notes)
+        plain = guard.said(notes)
+        heeded = "".join(f" {_ALARM * alarm}{escape(note)}" for note, alarm in plain.items())
+        told = escape(" ".join(note for note in notes if note not in plain))
         small = f" <small style='color:gray'>{told}</small>" if told else ""
-        self._outcome = f"{escape(text)}{small}"
+        self._outcome = f"{escape(text)}{heeded}{small}"
         self.status.setText(self._outcome)
 
 
