@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea
 
@@ -20,19 +20,19 @@ class CappedText(QScrollArea):
 
     def __init__(self, label: QLabel, lines: int) -> None:
         super().__init__()
-        self._label, self._most = label, lines * label.fontMetrics().lineSpacing()
+        self._label, self._lines = label, lines
         self.setWidget(label)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        label.installEventFilter(self)
         self._fit()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Fit anew when the label has something else to say."""
-        if event.type() == QEvent.Type.LayoutRequest:
+    def viewportEvent(self, event: QEvent) -> bool:
+        """Fit anew when the label has something else to say, or in another font."""
+        done = super().viewportEvent(event)
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.FontChange):
             self._fit()
-        return super().eventFilter(watched, event)
+        return bool(done)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Fit anew to another width."""
@@ -42,6 +42,7 @@ class CappedText(QScrollArea):
     def _fit(self) -> None:
         # Of the whole width: were it that beside a scroll bar, the two would chase each other.
         wanted = self._label.heightForWidth(self.contentsRect().width())
-        height = min(max(wanted, self._label.minimumHeight()), self._most)
+        least, most = self._label.minimumHeight(), self._lines * self.fontMetrics().lineSpacing()
+        height = min(max(wanted, least), most)
         if height != self.height():
             self.setFixedHeight(height)
