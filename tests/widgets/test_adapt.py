@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from qtpy.QtCore import Qt
 from superqt.utils import WorkerBase
 
 from napari_qsm.acquisition import Quantity
-from napari_qsm.networks.weights import FOLDER_VARIABLE, find
+from napari_qsm.methods import guard
+from napari_qsm.networks.weights import FOLDER_VARIABLE, find, load_network, write
 from napari_qsm.process import Step
 from napari_qsm.widgets.run_curves import RunCurves
 from napari_qsm.widgets.weights_choice import WeightsChoice
@@ -162,6 +164,28 @@ def test_methods_that_say_how_sure_they_are_say_what_that_leaves_out(dock):
     assert "cone" in dock.method.summary.toolTip()
     choose(dock, "tkd")
     assert "cone" not in dock.method.summary.toolTip()
+
+
+def test_the_guards_own_sentences_are_known_and_its_map_becomes_a_layer(
+    dock, qtbot, viewer, networks, monkeypatch, tmp_path
+):
+    network, card = load_network("pdi")
+    network.requires_grad_(False)
+    for weight in network.parameters():
+        weight.mul_(0)  # it knows nothing and is sure of it
+    write(replace(card, statistics={"noise": [10.0, 11.0]}), network, tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    field = next(x for x in viewer.layers if quantity_of(x) is Quantity.LOCAL_FIELD)
+    field.data[12:14, 12:16, 10:14] += 5.0
+    choose(dock, "pdi")
+    click(dock.run.button, qtbot)
+    qtbot.waitUntil(lambda: len(dock.results) == 1 and dock.layers.settled, timeout=30_000)
+    made = viewer.layers[-1].metadata["qsm"]["maps"]
+    said = guard.said(made.provenance.notes)
+    assert sum(said.values()) >= 2  # another kind of field, and it explains too little of it
+    assert sum(not alarm for alarm in said.values()) == 1  # how much it leaves
+    assert dock.run.status.text().count("▲") == sum(said.values())
+    assert Quantity.UNRELIABLE in {quantity_of(layer) for layer in viewer.layers}
 
 
 def test_what_the_guard_says_stands_out_and_long_notes_scroll(dock, qtbot):

@@ -127,7 +127,7 @@ def figures(maps: Maps) -> dict[Quantity, float]:
     """Return figures of maps in ppb over their mask; what they lack is left out."""
     inside = maps[Quantity.RESIDUAL] != 0
     count = max(1, int(np.count_nonzero(inside)))
-    found = {}
+    found: dict[Quantity, float] = {}
     for quantity in FIGURES:
         if quantity not in maps.volumes:
             continue
