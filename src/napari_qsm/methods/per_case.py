@@ -63,18 +63,18 @@ def measured(
     *,
     nonlinear: bool = False,
     stated_scale: float | None = None,
-) -> Measured:
+) -> Generator[Step, None, Measured]:
     """Return what a map of an acquisition must explain; weights and phase scale are noted."""
     weighting: Weighting = space.weighting("auto")
     scale = phase_scale(acquisition, stated_scale, space) if nonlinear else None
-    return Measured(
-        dipole=Convolution(space.dipole.spectrum),
-        field=space.field(),
-        weights=space.weights(weighting),
-        region=space.region().float(),
-        error=field_error(space, weighting).error,
-        scale=scale,
-    )
+    yield space.step(0.0, "preparing the data")
+    field, region = space.field(), space.region().float()
+    yield space.step(0.0, "weighting the data")
+    weights = space.weights(weighting)
+    yield space.step(0.0, "measuring the field's error")
+    error = field_error(space, weighting).error
+    yield space.step(0.0, "preparing the network")
+    return Measured(Convolution(space.dipole.spectrum), field, weights, region, error, scale)
 
 
 class Proposal(NamedTuple):

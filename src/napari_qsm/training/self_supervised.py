@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,10 +74,11 @@ class Heads:
         path = self.folder / f"{seed:06d}.npz"
         if not path.exists():
             acquisition = draw(self.population, seed).acquisition
-            known = {q.key: acquisition[q].astype(np.float16) for q in KEPT}
             grid = acquisition.grid
+            known: dict[str, Any] = {q.key: acquisition[q].astype(np.float16) for q in KEPT}
+            known |= {"affine": grid.affine, "b0": grid.b0_direction}
             made = path.with_suffix(f".{os.getpid()}.npz")
-            np.savez(made, affine=grid.affine, b0=grid.b0_direction, **known)
+            np.savez(made, **known)
             made.rename(path)
         return path
 
@@ -172,7 +173,7 @@ class Unlabelled(IterableDataset[Batch]):
         rng: np.random.Generator,
     ) -> dict[str, Tensor]:
         with Workspace(head, device, "uQSM") as space:
-            case = measured(head, space, nonlinear=True)
+            case = finished(measured(head, space, nonlinear=True))
             view = finished(seen(head, self._reader, space))
             with autocast(device, dtype):
                 estimate = view.padded(running(view.inputs).mean, space)
@@ -248,5 +249,5 @@ def random_sources(
     return torch.from_numpy(chi * inside).to(region)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

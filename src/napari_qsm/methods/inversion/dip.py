@@ -137,7 +137,9 @@ def dip(acquisition: Acquisition, parameters: DIP, device: torch.device) -> Reco
     with Workspace(acquisition, device, "DIP") as space:
         yield space.step(0.0, "preparing")
         plain = parameters.variant == "dip"
-        case = measured(acquisition, space, nonlinear=plain, stated_scale=parameters.phase_scale)
+        case = yield from measured(
+            acquisition, space, nonlinear=plain, stated_scale=parameters.phase_scale
+        )
         network = untrained(parameters, device)
         view = yield from seen(acquisition, network, space, share=0.01)
         descent = Descent(case.dipole, case.field, case.weights, steps=parameters.steps)

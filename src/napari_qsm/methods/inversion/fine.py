@@ -52,7 +52,7 @@ class FINE(Parameters):
         log=True,
     )  # fmt: skip
     discrepancy: float = parameter(
-        1.0,
+        0.7,
         "Stop once the residual is this many times the field's error (tau); 0 for never.",
         low=0.0,
         high=5.0,
@@ -112,7 +112,7 @@ def fine(acquisition: Acquisition, parameters: FINE, device: torch.device) -> Re
         trained, card = opened(parameters.weights, device, *FAMILIES)
         space.notes.append(origin(card))
         nonlinear = parameters.data == "nonlinear"
-        case = measured(
+        case = yield from measured(
             acquisition, space, nonlinear=nonlinear, stated_scale=parameters.phase_scale
         )
         view = yield from seen(acquisition, trained, space, share=0.2)
