@@ -134,7 +134,8 @@ class Track:
         self._count = self._since = 0
         self.mean: Tensor | None = None
         self.variance = 0.0
-        self._least, self._calmest = float("inf"), self.mean
+        self._least = float("inf")
+        self._calmest: Tensor | None = None
 
     def add(self, estimate: Tensor) -> None:
         """Take in a map; what was handed out before stays as it was."""
@@ -203,7 +204,7 @@ def fitted(
     if dtype == torch.bfloat16:
         space.notes.append("The network ran in bfloat16.")
     first, last, ended = 0.0, 0.0, f"after the {plan.iterations} iterations allowed"
-    result = None
+    result: Tensor | None = None
     with closing(editing):
         for edit in editing:
             done = begun + (0.98 - begun) * edit.iteration / plan.iterations
