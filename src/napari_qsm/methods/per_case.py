@@ -201,8 +201,9 @@ def fitted(
     editing = edited(
         objective, weights, *modules, rate=plan.rate, iterations=plan.iterations, betas=plan.betas
     )
-    if dtype == torch.bfloat16:
-        space.notes.append("The network ran in bfloat16.")
+    told = "The network ran in bfloat16."
+    if dtype == torch.bfloat16 and told not in space.notes:
+        space.notes.append(told)
     first, last, ended = 0.0, 0.0, f"after the {plan.iterations} iterations allowed"
     result: Tensor | None = None
     with closing(editing):
