@@ -28,11 +28,11 @@ from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.training.anatomy import Anatomy, Points, Sampling, Warp, allen_head
 from napari_qsm.training.lesions import LESIONS
 from napari_qsm.training.tissues import (
-    DEEP_GREY,
     LABEL,
     R2PRIME_PER_PPM,
     TISSUES,
     by_label,
+    region_masks,
 )
 from napari_qsm.training.veins import venous_tree, volume_share
 
@@ -383,23 +383,3 @@ def field_inside(susceptibility: FloatArray, mask: NDArray[np.bool_], grid: Grid
     field = np.zeros_like(susceptibility)
     field[box] = DipoleConvolution(cropped, kernel="cuboid", padding=2.0)(chi).numpy()
     return field
-
-
-def region_masks(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the tissues and of the groups people ask for, empty ones left out."""
-    groups = {
-        "csf": ("ventricle", "subarachnoid CSF"),
-        "grey matter": ("cortex", "cerebellar cortex", "hippocampus", "amygdala"),
-        "deep grey matter": DEEP_GREY,
-        "veins": ("vein",),
-        "haemorrhage": ("haemorrhage core", "haemorrhage rim"),
-    }
-    members = {name: (name,) for name in LABEL} | groups
-    present = set(np.unique(labels).tolist())
-    regions = {}
-    for region, names in members.items():
-        belongs = np.zeros(256, dtype=bool)
-        belongs[[LABEL[name] for name in names]] = True
-        if belongs[list(present)].any():
-            regions[region] = belongs[labels]
-    return regions

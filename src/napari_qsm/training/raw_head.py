@@ -28,9 +28,9 @@ from napari_qsm.acquisition import (
 )
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.units import radians_per_ppm
-from napari_qsm.training.phantom import CASES, SAMPLE_SEED, Head, digital_head, region_masks
+from napari_qsm.training.phantom import CASES, SAMPLE_SEED, Head, digital_head
 from napari_qsm.training.skull import SURROUNDING_LABEL, SURROUNDINGS, Scene, surrounded
-from napari_qsm.training.tissues import LABEL, R2PRIME_PER_PPM
+from napari_qsm.training.tissues import LABEL, R2PRIME_PER_PPM, region_masks
 
 ECHO_TIMES = (0.004, 0.012, 0.020, 0.028)
 

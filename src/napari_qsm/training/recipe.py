@@ -156,8 +156,8 @@ class Recipe(_Part):
                 raise ValueError(f"there is no loss '{name}'; there are {', '.join(known)}")
         if self.learning == "self" and self.network.channels != (FIELD,):
             raise ValueError("a network that learns from fields alone sees the field alone")
-        if "likelihood" in self.loss and not self.network.uncertain:
-            raise ValueError("the loss 'likelihood' needs a network that is uncertain")
+        if {"likelihood", "spread"} & set(self.loss) and not self.network.uncertain:
+            raise ValueError("the losses 'likelihood' and 'spread' need an uncertain network")
         kept = self.data.channels
         for name in self.network.channels:
             if name not in kept:

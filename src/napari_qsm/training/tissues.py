@@ -143,3 +143,23 @@ DEEP_GREY: Final = (
 def by_label(values: list[float]) -> NDArray[np.float32]:
     """Lay one value per tissue out so that indexing with a label finds it; 0 means outside."""
     return np.array([0.0, *values], dtype=np.float32)
+
+
+def region_masks(labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of the tissues and of the groups people ask for, empty ones left out."""
+    groups = {
+        "csf": ("ventricle", "subarachnoid CSF"),
+        "grey matter": ("cortex", "cerebellar cortex", "hippocampus", "amygdala"),
+        "deep grey matter": DEEP_GREY,
+        "veins": ("vein",),
+        "haemorrhage": ("haemorrhage core", "haemorrhage rim"),
+    }
+    members = {name: (name,) for name in LABEL} | groups
+    present = set(np.unique(labels).tolist())
+    regions = {}
+    for region, names in members.items():
+        belongs = np.zeros(256, dtype=bool)
+        belongs[[LABEL[name] for name in names]] = True
+        if belongs[list(present)].any():
+            regions[region] = belongs[labels]
+    return regions
