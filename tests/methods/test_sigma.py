@@ -96,7 +96,7 @@ def test_the_map_is_the_methods_own_and_the_notes_tell(measured):
 
 def test_the_seed_decides(measured):
     first, again, other = (
-        reconstruct("ndi+sigma", measured, draws=2, seed=seed, iterations=5)[SIGMA]
+        reconstruct("ndi+sigma", measured, draws=2, noise_seed=seed, iterations=5)[SIGMA]
         for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)

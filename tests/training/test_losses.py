@@ -134,11 +134,30 @@ def test_voxels_that_do_not_count_change_nothing(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_empty_block_is_no_division_by_zero(name):
     nothing = torch.zeros(1, 1, 4, 4, 4)
-    mean = random(1, 1, 4, 4, 4).requires_grad_()
-    value = LOSSES[name](estimate(mean, nothing + 0.1), nothing, nothing)
+    mean, sigma = random(1, 1, 4, 4, 4).requires_grad_(), (nothing + 0.1).requires_grad_()
+    value = LOSSES[name](estimate(mean, sigma), nothing, nothing)
     value.backward()
     assert float(value.detach()) == 0
-    assert torch.isfinite(mean.grad).all()
+    for changed in (mean, sigma):
+        assert changed.grad is None or torch.isfinite(changed.grad).all()
+
+
+def test_a_weak_block_counts_like_a_strong_one():
+    truth = torch.cat([0.2 * random(1, 1, 6, 6, 6), random(1, 1, 6, 6, 6)])
+    ones = torch.ones_like(truth)
+    assert float(losses.normalised(estimate(1.1 * truth), truth, ones)) == pytest.approx(
+        0.1, rel=2e-3
+    )
+
+
+def test_the_spread_leaves_the_mean_alone():
+    mean, sigma = random(1, 1, 4, 4, 4).requires_grad_(), torch.full((1, 1, 4, 4, 4), 0.1)
+    sigma.requires_grad_()
+    nothing, ones = torch.zeros_like(sigma), torch.ones_like(sigma)
+    losses.spread(estimate(mean, sigma), nothing, ones).backward()
+    assert mean.grad is None and sigma.grad.abs().sum() > 0
+    losses.likelihood(estimate(mean, sigma), nothing, ones).backward()
+    assert mean.grad.abs().sum() > 0
 
 
 def test_the_total_weighs_its_parts():

@@ -60,8 +60,9 @@ def normalised(estimate: Estimate, truth: Tensor, weight: Tensor) -> Tensor:
     """
     axes = (1, 2, 3, 4)
     error = ((estimate.mean - truth).square() * weight).sum(axes).add(1e-20).sqrt()
-    size = (truth.square() * weight).sum(axes) + 1e-6 * weight.sum(axes) + 1e-20
-    return (error / size.sqrt()).mean()
+    count = weight.sum(axes)
+    size = ((truth.square() * weight).sum(axes) + 1e-6 * count + 1e-20).sqrt()
+    return torch.where(count > 0, error / size, 0.0).mean()
 
 
 def gradient(estimate: Estimate, truth: Tensor, weight: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Sigma(Parameters):
         low=2,
         high=200,
     )
-    seed: int = parameter(
+    noise_seed: int = parameter(
         0, "Of the random noise: the same one gives the same map.", low=0, high=999_999
     )
 
@@ -125,7 +125,7 @@ def _sampled(
     moments = Moments(chi.shape)
     share = (1 - low) / parameters.draws
     for number in range(parameters.draws):
-        rng = np.random.default_rng([parameters.seed, number])
+        rng = np.random.default_rng([parameters.noise_seed, number])
         drawn = rng.standard_normal(field.shape, dtype=np.float32)
         drawn *= noise
         drawn += field
