@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Maps, Provenance, Quantity
-from napari_qsm.methods.frame import axes, frame, in_frame, outside
+from napari_qsm.methods.axes import axes
+from napari_qsm.methods.frame import frame, in_frame, outside
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.resampling import extended, interpolated
 from napari_qsm.methods.workspace import Workspace

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Maps, Quantity
+from napari_qsm.methods.axes import in_order, passed_on
 from napari_qsm.methods.registry import Reconstruction, Step, parameter
 from napari_qsm.methods.resampling import extended, interpolated, sampled
 from napari_qsm.methods.workspace import Workspace
@@ -49,63 +50,6 @@ def frame_parameter() -> Any:
         "Whether field and magnitude are interpolated to cubic voxels along B0 and the maps back: "
         "auto does so where voxel size, anisotropy or tilt lie outside what the network learned.",
     )
-
-
-@dataclass(frozen=True)
-class Axes:
-    """An order of the voxel axes, and which of them run backwards.
-
-    Parameters
-    ----------
-    order : tuple[int, int, int]
-        Stored axes in their new order.
-    flips : tuple of int
-        New axes that are reversed.
-    """
-
-    order: tuple[int, ...] = (0, 1, 2)
-    flips: tuple[int, ...] = ()
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether everything stays where it is."""
-        return self.order == (0, 1, 2) and not self.flips
-
-    def turn(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return a volume, with echoes last if it has any, in the new order."""
-        return np.flip(volume.transpose(*self.order, *range(3, volume.ndim)), self.flips)
-
-    def restore(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return a volume in the stored order again."""
-        back = np.argsort(self.order)
-        return np.ascontiguousarray(np.flip(volume, self.flips).transpose(*back))
-
-    def grid(self, stored: Grid) -> Grid:
-        """Return the grid in the new order: the same voxels at the same places."""
-        affine = np.array(stored.affine)
-        affine[:3, :3] = affine[:3, self.order]
-        b0 = np.array(stored.b0_direction)[list(self.order)]
-        shape = tuple(stored.shape[axis] for axis in self.order)
-        for axis in self.flips:
-            affine[:3, 3] += (shape[axis] - 1) * affine[:3, axis]
-            affine[:3, axis] *= -1
-            b0[axis] *= -1
-        x, y, z = shape
-        return Grid((x, y, z), affine, tuple(b0))
-
-
-def axes(grid: Grid) -> Axes:
-    """Return the order with B0 closest to the third axis, and the others as the scanner's x, y."""
-    b0 = np.abs(grid.b0_direction)
-    third = int(np.argmax(np.round(b0, 6)))
-    others = [axis for axis in range(3) if axis != third]
-    columns = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
-    along_x = np.abs(columns[0, others])
-    if along_x[1] > along_x[0] + 1e-6:
-        others.reverse()
-    order = (*others, third)
-    signs = (columns[0, others[0]], columns[1, others[1]], grid.b0_direction[third])
-    return Axes(order, tuple(axis for axis, sign in enumerate(signs) if sign < -1e-6))
 
 
 @dataclass(frozen=True)
@@ -241,19 +185,11 @@ def in_frame(
     Interpolation is cubic, after maps were continued beyond the mask; what was measured is smoothed
     first where voxels become larger.
     """
-    acquisition = replace(acquisition, others=())
-    order = axes(acquisition.grid)
-    if order.unchanged:
-        return (yield from _interpolating(acquisition, card, wanted, reconstruct, device, label))
-    turned = replace(
-        acquisition,
-        grid=order.grid(acquisition.grid),
-        volumes={quantity: order.turn(v) for quantity, v in acquisition.volumes.items()},
-    )
-    running = _interpolating(turned, card, wanted, reconstruct, device, label)
-    maps = yield from _passed_on(running, order.restore)
-    volumes = {quantity: order.restore(volume) for quantity, volume in maps.volumes.items()}
-    return Maps(acquisition.grid, volumes, maps.provenance)
+
+    def there(ordered: Acquisition) -> Reconstruction:
+        return _interpolating(ordered, card, wanted, reconstruct, device, label)
+
+    return (yield from in_order(acquisition, there))
 
 
 def _interpolating(
@@ -288,7 +224,7 @@ def _there_and_back(
     def shown(volume: FloatArray) -> FloatArray:
         return sampled(volume, target.inverse, acquisition.grid.shape, order=1) * acquisition.mask
 
-    maps = yield from _passed_on(reconstruct(measured), shown, THERE, BACK)
+    maps = yield from passed_on(reconstruct(measured), shown, THERE, BACK)
     back = yield from _back(maps.volumes, measured.mask, acquisition, target, label)
     with Workspace(acquisition, device, label) as space:
         yield space.step(0.97, "computing the residual")
@@ -372,25 +308,6 @@ def _alive(
                 result: FloatArray = done.value
                 return result
             yield step
-
-
-def _passed_on(
-    running: Reconstruction,
-    view: Callable[[FloatArray], FloatArray],
-    begin: float = 0.0,
-    end: float = 1.0,
-) -> Reconstruction:
-    """Run a reconstruction on another grid as a part of the work, its previews brought back."""
-    with closing(running):
-        while True:
-            try:
-                step = next(running)
-            except StopIteration as done:
-                maps: Maps = done.value
-                return maps
-            look = step.preview
-            preview = None if look is None else lambda look=look: view(look())
-            yield replace(step, fraction=begin + (end - begin) * step.fraction, preview=preview)
 
 
 def _with_notes(maps: Maps, notes: tuple[str, ...]) -> Maps:

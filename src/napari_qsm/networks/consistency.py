@@ -132,5 +132,7 @@ def roughness(
 
 def blurred(residual: Tensor) -> Tensor:
     """Return a volume less its mean over 27 voxels: its Laplacian but for a factor."""
-    neighbours = nn.functional.avg_pool3d(residual[None, None], 3, stride=1, padding=1)
+    # Padded beforehand, since the pooling refuses volumes that are thinner than its window.
+    continued = nn.functional.pad(residual[None, None], [1] * 6)
+    neighbours = nn.functional.avg_pool3d(continued, 3, stride=1)
     return residual - neighbours[0, 0]

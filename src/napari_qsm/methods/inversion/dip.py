@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.axes import in_order
 from napari_qsm.methods.learned import Seen, seen
 from napari_qsm.methods.per_case import Measured, Plan, Proposal, fitted, measured
 from napari_qsm.methods.phase import phase_scale_parameter
@@ -134,6 +135,10 @@ def dip(acquisition: Acquisition, parameters: DIP, device: torch.device) -> Reco
     add the map's variation. No training is needed, for any voxel size and direction of B0.
     References: Xiong et al. 2024; Ulyanov et al. 2018.
     """
+    return (yield from in_order(acquisition, lambda one: _fitted(one, parameters, device)))
+
+
+def _fitted(acquisition: Acquisition, parameters: DIP, device: torch.device) -> Reconstruction:
     with Workspace(acquisition, device, "DIP") as space:
         yield space.step(0.0, "preparing")
         plain = parameters.variant == "dip"

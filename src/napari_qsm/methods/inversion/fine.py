@@ -11,7 +11,8 @@ from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.edges import smooth_neighbours
-from napari_qsm.methods.learned import estimate, opened, origin, seen, weights_parameter
+from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
+from napari_qsm.methods.learned import opened, origin, seen, weights_parameter
 from napari_qsm.methods.per_case import Plan, Proposal, fitted, measured
 from napari_qsm.methods.phase import phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
@@ -19,6 +20,7 @@ from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.consistency import roughness
 from napari_qsm.networks.editing import Edited, editable
 from napari_qsm.networks.inverter import Inverter
+from napari_qsm.networks.weights import Card
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.preparation.strength import total_signal
 from napari_qsm.process import Step
@@ -74,6 +76,7 @@ class FINE(Parameters):
         0.5, "Part of the average of all maps that the next one leaves.", low=0.0, high=0.99
     )
     phase_scale: float | None = phase_scale_parameter()
+    frame: FrameChoice = frame_parameter()
 
 
 def mean_only(network: Inverter) -> Inverter:
@@ -107,25 +110,25 @@ def fine(acquisition: Acquisition, parameters: FINE, device: torch.device) -> Re
     the residual is down to the field's error (discrepancy principle) or after the iterations
     allowed. Norms stay as trained. Reference: Zhang et al. 2020.
     """
+    trained, card = opened(parameters.weights, device, *FAMILIES)
+
+    def reconstruct(measured: Acquisition) -> Reconstruction:
+        return _edited(measured, mean_only(trained), card, parameters, device)
+
+    return (yield from in_frame(acquisition, card, parameters.frame, reconstruct, device, "FINE"))
+
+
+def _edited(
+    acquisition: Acquisition, network: Inverter, card: Card, parameters: FINE, device: torch.device
+) -> Reconstruction:
     with Workspace(acquisition, device, "FINE") as space:
         yield space.step(0.0, "preparing")
-        trained, card = opened(parameters.weights, device, *FAMILIES)
         space.notes.append(origin(card))
         nonlinear = parameters.data == "nonlinear"
         case = yield from measured(
             acquisition, space, nonlinear=nonlinear, stated_scale=parameters.phase_scale
         )
-        view = yield from seen(acquisition, trained, space, share=0.2)
-        if trained.design.uncertain:
-            _, sigma = yield from estimate(space, trained, view, fraction=0.2)
-            if sigma is not None:
-                padded = view.padded(sigma, space) * card.calibration
-                space.extras[Quantity.SIGMA] = space.restore(padded)
-                space.notes.append(
-                    "The uncertainty is that of the network before it was changed for this case."
-                )
-        network = mean_only(trained)
-        del trained
+        view = yield from seen(acquisition, network, space, share=0.2)
         changed = editable(network, _PARTS[parameters.edit])
         selection = None
         if parameters.regularization:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Quantity
+from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
 from napari_qsm.methods.learned import (
     Seen,
     estimate,
@@ -27,6 +28,7 @@ from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.editing import Edited, editable, edited
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import Precision
+from napari_qsm.networks.weights import Card
 
 DISCLAIMER = (
     "Sigma is the standard deviation of the posterior in each voxel by itself, given the field's "
@@ -71,6 +73,7 @@ class PDIVI(Posterior):
     )
     seed: int = parameter(0, "Of random weights and samples.", low=0, high=999_999)
     precision: Precision = precision_parameter()
+    frame: FrameChoice = frame_parameter()
 
 
 @method(
@@ -82,6 +85,7 @@ class PDIVI(Posterior):
     uses=(Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE),
     gives=(Quantity.CHI, Quantity.SIGMA, Quantity.RESIDUAL),
     tuning="regularization",
+    odd=False,
 )
 def pdi_vi(acquisition: Acquisition, parameters: PDIVI, device: torch.device) -> Reconstruction:
     """Minimise the free energy of ``N(mu(f), sigma(f)^2)`` over the weights of the network.
@@ -101,9 +105,29 @@ def pdi_vi(acquisition: Acquisition, parameters: PDIVI, device: torch.device) ->
     InputError
         If there are no such weights or they give no standard deviation.
     """
+    network, card = opened(parameters.weights, device, "pdi")
+    if not network.design.uncertain:
+        raise InputError(
+            f"The weights '{card.key}' give no standard deviation, which PDI-VI adapts; choose "
+            "weights of a network with two decoders."
+        )
+
+    def reconstruct(measured: Acquisition) -> Reconstruction:
+        return _adapted(measured, network, card, parameters, device)
+
+    return (yield from in_frame(acquisition, card, parameters.frame, reconstruct, device, "PDI-VI"))
+
+
+def _adapted(
+    acquisition: Acquisition,
+    network: Inverter,
+    card: Card,
+    parameters: PDIVI,
+    device: torch.device,
+) -> Reconstruction:
     with Workspace(acquisition, device, "PDI-VI") as space:
         yield space.step(0.0, "opening the network")
-        network = _network(parameters, space)
+        _begin(network, card, parameters, space)
         made, view = yield from problem(acquisition, space, network, parameters, share=0.25)
         yield from _adapt(made, view, network, parameters, space)
         del made
@@ -119,17 +143,11 @@ def pdi_vi(acquisition: Acquisition, parameters: PDIVI, device: torch.device) ->
         return (yield from space.finish(mean))
 
 
-def _network(parameters: PDIVI, space: Workspace) -> Inverter:
-    """Return the network to be edited, noted: trained, or random of the same design."""
-    network, card = opened(parameters.weights, space.device, "pdi")
-    if not network.design.uncertain:
-        raise InputError(
-            f"The weights '{card.key}' give no standard deviation, which PDI-VI adapts; choose "
-            "weights of a network with two decoders."
-        )
+def _begin(network: Inverter, card: Card, parameters: PDIVI, space: Workspace) -> None:
+    """Leave a network as it was trained, or draw its weights anew; noted."""
     if parameters.start == "trained":
         space.notes.append(origin(card))
-        return network
+        return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(parameters.seed)
         fresh = Inverter(network.design)
@@ -137,7 +155,6 @@ def _network(parameters: PDIVI, space: Workspace) -> Inverter:
         f"The network is that of the weights '{card.key}', begun at random (PDI-VI0)."
     )
     network.load_state_dict(fresh.state_dict())
-    return network
 
 
 def _adapt(
