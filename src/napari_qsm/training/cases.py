@@ -23,7 +23,8 @@ TRUTH, MASK = -2, -1
 """Where the last two channels of a stored case are."""
 
 _ALWAYS = (Quantity.LOCAL_FIELD, Quantity.MASK)
-KNOWN = (_ALWAYS, (*_ALWAYS, Quantity.MAGNITUDE), (*_ALWAYS, Quantity.FIELD_NOISE))
+_SEEN = (*_ALWAYS, Quantity.MAGNITUDE)
+KNOWN = (_ALWAYS, _SEEN, (*_SEEN, Quantity.FIELD_NOISE))
 """What is known of a case, by turns."""
 
 
@@ -31,7 +32,7 @@ def stacked(case: Case, names: Sequence[str]) -> NDArray[np.float16]:
     """Return the input channels of a case, its susceptibility (ppm) and its mask: (C + 2, X, Y, Z).
 
     Half precision keeps three digits, ten times what the noise of any field leaves. Users know
-    the noise of their field, or the magnitude, or neither: so do the methods here, by turns.
+    the magnitude, or the noise of their field as well, or neither: so do the methods, by turns.
     """
     kept = KNOWN[case.seed % len(KNOWN)]
     volumes = {q: v for q, v in case.acquisition.volumes.items() if q in kept}

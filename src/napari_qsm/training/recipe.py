@@ -80,7 +80,7 @@ class Data(_Part):
     """
 
     population: Population = Population()
-    channels: tuple[str, ...] = (FIELD, "tikhonov", "tv")
+    channels: tuple[str, ...] = (FIELD, "tikhonov", "tv", "medi")
     side: Count = 48
     batch: Count = 4
     cases: Count = 240
