@@ -61,7 +61,7 @@ BROKEN = {
     "title = ": "not valid TOML",
     'title = "A"\n[loss]\nabsolut = 1.0': "there is no loss 'absolut'",
     'title = "A"\n[loss]\nlikelihood = 1.0': "need an uncertain network",
-    'title = "A"\n[network]\nchannels = ["medi"]': "channel 'medi' is not in data.channels",
+    'title = "A"\n[network]\nchannels = ["hd"]': "channel 'hd' is not in data.channels",
     'title = "A"\nmargin = 24': "leaves nothing of 48 voxels",
     'title = "A"\n[network]\nnorm = "group"': "network.norm",
     'title = "A"\n[network]\nwidths = []': "network.widths",
