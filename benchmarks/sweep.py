@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.tables import markdown
-from benchmarks.timing import finished
+from benchmarks.timing import anew, finished
 from napari_qsm.acquisition import Acquisition
 from napari_qsm.evaluation.sweep import sweep
 from napari_qsm.evaluation.sweep_range import plan
@@ -44,10 +44,10 @@ def sweep_table(voxel_size: float) -> str:
     values, _ = finished(plan(method, measured))
     cold, brief, thorough = [], [], []
     for _ in range(ROUNDS):
-        cold.append(finished(method(measured))[1])
-        made, seconds = finished(sweep(method, measured, values))
+        cold.append(finished(method(anew(measured)))[1])
+        made, seconds = finished(sweep(method, anew(measured), values))
         brief.append(seconds)
-        thorough.append(finished(sweep(method, measured, values, thorough=True))[1])
+        thorough.append(finished(sweep(method, anew(measured), values, thorough=True))[1])
     rows = [
         (told, f"{min(times):.2f} s", f"{min(times) / min(cold):.2f}")
         for told, times in (

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from napari_qsm.acquisition import Acquisition
 from napari_qsm.physics import fourier
 
 T = TypeVar("T")
@@ -20,6 +21,15 @@ def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def anew(measured: Acquisition) -> Acquisition:
+    """Return the same measurement in volumes of its own, of which nothing has been found out yet.
+
+    What follows from volumes, such as their noise, is computed once (`napari_qsm.methods.facts`): a
+    repeated solve of the same ones would not be from nothing.
+    """
+    return measured.with_volumes({q: volume.copy() for q, volume in measured.volumes.items()})
 
 
 def finished(steps: Generator[Any, None, T]) -> tuple[T, float]:

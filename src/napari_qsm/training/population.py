@@ -197,7 +197,7 @@ def _subject(
         touched = paint_lesions(chi, head.mask, tissue, sizes, kinds, painting)
         subject = _Subject(head.grid, chi, head.mask, touched, head.water, head.r2)
     if rng.random() < population.inverted:
-        subject.chi.__imul__(-1)
+        np.negative(subject.chi, out=subject.chi)
     return subject
 
 
