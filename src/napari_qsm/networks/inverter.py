@@ -66,9 +66,10 @@ class Design:
 class Inverter(nn.Module):
     """From the field, and maps that physics made of it, to susceptibility.
 
-    The mean is ``mu = chi_0 + c g(inputs)`` with chi_0 the last of the channels that is a
-    susceptibility (0 if there is none) and g the U-Net. What inverts the dipole is then the physics
-    of the case, whatever its voxels and B0; the network learns what the inversion leaves undone.
+    The mean is ``mu = sum_i a_i chi_i + c g(inputs)`` with chi_i the channels that are
+    susceptibilities, a_i learned shares of them (equal ones to begin with) and g the U-Net. What
+    inverts the dipole is then the physics of the case, whatever its voxels and B0; the network
+    learns what the inversions leave undone.
     The standard deviation is ``sigma^2 = mean_c (c h_c)^2 + floor^2`` of a second decoder h: with a
     homogeneous U-Net it grows with field and noise alike.
 
@@ -91,13 +92,15 @@ class Inverter(nn.Module):
         factors = [SCALE.get(name, CHI_SCALE) for name in design.channels]
         scales = torch.tensor(factors).view(1, -1, 1, 1, 1)
         self.register_buffer("scales", scales, persistent=False)
+        self._maps = [i for i, name in enumerate(design.channels) if name != FIELD]
+        count = len(self._maps)
+        self.shares = nn.Parameter(torch.full((1, count, 1, 1, 1), 1 / max(count, 1)))
 
     def forward(self, inputs: Tensor) -> Estimate:
         """Return the estimate for (N, channels, X, Y, Z) in ppm; it is in single precision."""
         output = self.unet(inputs * self.scales).float() / CHI_SCALE
-        mean = output[:, :1]
-        if self.design.channels[-1] != FIELD:
-            mean = mean + inputs[:, -1:]
+        started = (inputs[:, self._maps] * self.shares).sum(dim=1, keepdim=True)
+        mean = started + output[:, :1]
         if not self.design.uncertain:
             return Estimate(mean, None)
         square = output[:, 1:].square().mean(dim=1, keepdim=True)

@@ -97,8 +97,8 @@ class Population(BaseModel):
     tilt: float = 15.0
     deformation: Range = (1.0, 5.0)
     spread: Range = (0.7, 2.0)
-    texture: Range = (0.0, 0.02)
-    contrast: Range = (0.2, 1.1)
+    texture: Range = (0.0, 0.04)
+    contrast: Range = (0.15, 1.0)
     vessels: tuple[int, int] = (0, 800)
     parts: int = 1
     error: Range = (0.08, 0.8)

@@ -168,7 +168,7 @@ class Recipe(_Part):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything it states; a default that is added later changes nothing."""
+        """Hash of everything it states and of the whole population; other new defaults do nothing."""
         text = self.model_dump_json(exclude_defaults=True)
         text += self.data.population.model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
