@@ -110,7 +110,7 @@ def _stage_rows() -> Iterator[Row]:
 def _row(work: Process[Any]) -> Row:
     return (
         [work.key, work.label, work.summary],
-        [*_labels(work.needs), *_orientations(work)],
+        [*_labels(work.needs), *_choice(work), *_orientations(work)],
         _labels(work.uses),
         _labels(work.gives),
         _parameters(work),
@@ -159,6 +159,10 @@ def measurements(found: Iterable[Measurement]) -> Iterator[str]:
 
 def _labels(quantities: tuple[Quantity, ...]) -> list[str]:
     return [f"{q.label} [{q.unit}]" if q.unit else q.label for q in quantities]
+
+
+def _choice(work: Process[Any]) -> list[str]:
+    return [" or ".join(q.label for q in work.one_of)] if work.one_of else []
 
 
 def _orientations(work: Process[Any]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -222,6 +222,8 @@ class Process(Generic[P]):
         Whether it runs on the CPU whatever device was asked for (provenance says so).
     orientations : int
         Of how many orientations of a head it makes one map, at least.
+    one_of : tuple[Quantity, ...]
+        Those of what it `uses` of which one at least must be there, the best one first.
     """
 
     key: str
@@ -235,6 +237,7 @@ class Process(Generic[P]):
     function: Callable[[Acquisition, P, torch.device], Work]
     cpu_only: bool = field(default=False, kw_only=True)
     orientations: int = field(default=1, kw_only=True)
+    one_of: tuple[Quantity, ...] = field(default=(), kw_only=True)
 
     def __call__(
         self,
@@ -366,7 +369,14 @@ class Process(Generic[P]):
         if missing := self.missing(acquisition):
             names = " and ".join(q.label for q in missing)
             raise InputError(f"{self.label} needs a {names}; choose one.")
+        self.check_choice(acquisition.volumes)
         self.check_orientations(acquisition)
+
+    def check_choice(self, there: Collection[Quantity]) -> None:
+        """Raise `InputError` if nothing of `one_of` is among the quantities that are there."""
+        if self.one_of and not any(quantity in there for quantity in self.one_of):
+            names = " or ".join(quantity.label for quantity in self.one_of)
+            raise InputError(f"{self.label} needs a map of {names} beside the field; choose one.")
 
     def check_orientations(self, acquisition: Acquisition) -> None:
         """Raise `InputError` if there are too few orientations, or one lacks what is needed."""

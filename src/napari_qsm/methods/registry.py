@@ -60,6 +60,16 @@ class Method(Process[P]):
     symbol: Callable[[Workspace, P], Tensor] | None = field(default=None, kw_only=True)
     odd: bool = field(default=True, kw_only=True)
 
+    @property
+    def group(self) -> str:
+        """What kind of maps it makes, in a word, for lists."""
+        return "Separation" if Quantity.CHI_POS in self.gives else "Inversion"
+
+    @property
+    def wrappable(self) -> bool:
+        """Whether something can be put around it: wrappers make one map of one orientation."""
+        return self.orientations == 1 and Quantity.CHI_POS not in self.gives
+
     def _asides(self, acquisition: Acquisition) -> tuple[str, ...]:
         if not acquisition.others or self.orientations > 1:
             return ()
@@ -89,14 +99,17 @@ def method(
     symbol: Callable[[Workspace, P], Tensor] | None = None,
     orientations: int = 1,
     odd: bool = True,
+    one_of: tuple[Quantity, ...] = (),
 ) -> Callable[[Callable[[Acquisition, P, torch.device], Reconstruction]], Method[P]]:
     """Turn a generator function into a registered `Method`.
 
     Raises
     ------
     ValueError
-        If the key is taken, or `tuning` names no parameter.
+        If the key is taken, `tuning` names no parameter, or `one_of` something that is not used.
     """
+    if not set(one_of) <= set(uses):
+        raise ValueError(f"'{key}' does not use all of {[q.key for q in one_of]}.")
     if tuning and tuning not in parameters.model_fields:
         raise ValueError(f"'{tuning}' is no parameter of '{key}'.")
 
@@ -117,6 +130,7 @@ def method(
             symbol=symbol,
             orientations=orientations,
             odd=odd,
+            one_of=one_of,
         )
         _REGISTRY[key] = made
         return made

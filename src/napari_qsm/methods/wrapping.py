@@ -192,7 +192,7 @@ def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
     ------
     InputError
         If there is no such wrapper, one comes twice, or the method inverts several orientations
-        at once: wrappers change the field of one.
+        at once or separates: wrappers change the field of one, and make one map.
     """
     known = wrappers()
     for number, key in enumerate(keys):
@@ -204,6 +204,9 @@ def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
         if method.orientations > 1:
             raise InputError(f"'{key}' knows one orientation of a head only, and {method.label} "
                              "inverts several; choose one of them.")  # fmt: skip
+        if not method.wrappable:
+            raise InputError(f"'{key}' makes one map of susceptibility, and {method.label} "
+                             "separates two; choose one of them.")  # fmt: skip
         method = known[key](method)
     return method
 
@@ -241,4 +244,5 @@ def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
         tuning=method.tuning,
         orientations=method.orientations,
         odd=method.odd,
+        one_of=method.one_of,
     )

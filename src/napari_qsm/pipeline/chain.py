@@ -106,6 +106,7 @@ def plan_method(
     if missing := [q.label for q in method.needs if q not in made and q not in acquisition]:
         names = " and a ".join(missing)
         raise InputError(f"{method.label} needs a {names}; choose another method.")
+    method.check_choice({*made, *acquisition.volumes})
     method.check_orientations(acquisition)
     found_by = _FOUND_BY.get(str(recipe.reference.settings.get("to")))
     if found_by and found_by not in made and found_by not in acquisition:
