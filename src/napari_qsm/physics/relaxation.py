@@ -1,9 +1,10 @@
-"""How fast a signal decays: R2* in 1/s from magnitudes at several echo times.
+"""How fast a signal decays: R2* from magnitudes at several echo times, and R2' of its sources.
 
-All functions take tensors with the echoes first and work on every voxel at once.
+Functions of a signal take tensors with the echoes first and work on every voxel at once.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -178,3 +179,59 @@ def magnitude_mean(signal: Tensor, noise: float) -> tuple[Tensor, Tensor]:
     mean = noise * math.sqrt(math.pi / 2) * ((1 + x) * zeroth + x * first)
     slope: Tensor = math.sqrt(math.pi / 8) * ratio * (zeroth + first)
     return mean, slope
+
+
+USUAL_STRENGTH = 3.0
+"""B0 in T that relaxivities are stated for."""
+
+
+@dataclass(frozen=True)
+class Relaxivity:
+    """How much R2' susceptibility makes: ``R2' = Dr+ chi+ + Dr- chi-``.
+
+    ``chi+ >= 0`` is the susceptibility of paramagnetic sources and ``chi- >= 0`` the magnitude of
+    that of diamagnetic ones, so that ``chi = chi+ - chi-``, everything in ppm. Whoever reads or
+    writes a signed chi- converts it at the edge.
+
+    Parameters
+    ----------
+    positive, negative : float
+        Dr+ and Dr- in Hz/ppm, that is 1/s of R2' per ppm, at the B0 of the data; above 0.
+
+    Notes
+    -----
+    Reference: Shin et al. 2021, doi:10.1016/j.neuroimage.2021.118371.
+    """
+
+    positive: float
+    negative: float
+
+    @property
+    def mean(self) -> float:
+        """``Dr = (Dr+ + Dr-) / 2``, by which R2' becomes a susceptibility in ppm."""
+        return (self.positive + self.negative) / 2
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """``Dr+ / Dr`` and ``Dr- / Dr``; both 1 where both kinds relax alike."""
+        return self.positive / self.mean, self.negative / self.mean
+
+    def at(self, field_strength: float) -> "Relaxivity":
+        """Return the relaxivity at another B0 in T for one at 3 T; it is proportional to B0."""
+        scale = field_strength / USUAL_STRENGTH
+        return Relaxivity(self.positive * scale, self.negative * scale)
+
+    def rate(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """R2' in 1/s of chi+ and chi- in ppm."""
+        return self.positive * positive + self.negative * negative
+
+    def separated(self, chi: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Separate a susceptibility in ppm by R2' in 1/s, voxel by voxel: chi+ and chi-.
+
+        ``chi+ = (R2' + Dr- chi) / (Dr+ + Dr-)`` and ``chi- = (R2' - Dr+ chi) / (Dr+ + Dr-)``,
+        neither below zero: where chi is more than R2' allows, one kind is all there is.
+        """
+        total = self.positive + self.negative
+        positive = (rate + self.negative * chi).div_(total)
+        negative = (rate - self.positive * chi).div_(total)
+        return positive.clamp_(min=0), negative.clamp_(min=0)
