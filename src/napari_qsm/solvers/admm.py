@@ -63,18 +63,24 @@ def shrink(
     relaxation: float,
     scratch: Tensor,
     scale: float = 1.0,
+    selection: Tensor | None = None,
 ) -> Tensor:
     """Update ``v = z + u`` of one split for new `differences` and return ``z - u`` in their place.
 
-    ``K x`` is `scale` times the differences: multiplied here, it takes no pass of its own.
+    ``K x`` is `scale` times the differences: multiplied here, it takes no pass of its own. Where a
+    `selection` is 0 differences are free, and there ``u = 0``.
 
     With ``z = v - clip(v, t)`` and ``u = clip(v, t)``, by Moreau's identity, z and u need not be
     stored. The relaxed update ``v <- v + a (K x - z)`` is the plain one, ``v <- K x + u``, for
     a = 1 (Eckstein & Bertsekas 1992, doi:10.1007/BF01581204).
     """
     dual = torch.clamp(split, -threshold, threshold, out=scratch)
+    if selection is not None:
+        dual.mul_(selection)
     split.lerp_(torch.add(dual, differences, alpha=scale, out=differences), relaxation)
     torch.clamp(split, -threshold, threshold, out=dual)
+    if selection is not None:
+        dual.mul_(selection)
     return torch.sub(split, dual, alpha=2, out=differences)
 
 
@@ -91,6 +97,8 @@ class ShrinkageSplit:
         v to start from, shaped (3, X, Y, Z); zeros for a cold start; overwritten.
     relaxation : float
         See `RELAXATION`.
+    selection : Tensor, optional
+        1 where a difference counts, 0 where it is free (3, X, Y, Z); all count if not given.
     """
 
     def __init__(
@@ -100,8 +108,9 @@ class ShrinkageSplit:
         threshold: float,
         split: Tensor,
         relaxation: float = RELAXATION,
+        selection: Tensor | None = None,
     ) -> None:
-        self._gradient = gradient
+        self._gradient, self._selection = gradient, selection
         self._threshold, self._relaxation = threshold, relaxation
         self._split = split
         self._buffers = slab_buffers(split, 2)
@@ -113,7 +122,12 @@ class ShrinkageSplit:
             scratch, other = self._buffers[:, : slab.stop - slab.start]
             for axis, size, split in zip(AXES, self._gradient.voxel_size, self._split, strict=True):
                 self._gradient.steps(estimate, axis, slab, scratch)
-                shrink(scratch, split[slab], self._threshold, self._relaxation, other, 1 / size)
+                free = None if self._selection is None else self._selection[axis][slab]
+                shrink(
+                    *(scratch, split[slab], self._threshold, self._relaxation, other),
+                    scale=1 / size,
+                    selection=free,
+                )
                 self._gradient.add_adjoint(scratch, axis, slab, out)
             yield
         return out

@@ -1,0 +1,1 @@
+"""Source separation: paramagnetic and diamagnetic susceptibility apart, one method per file."""
