@@ -133,7 +133,8 @@ def test_a_choice_of_the_users_is_left_alone(hands, reconstruct):
 def test_only_the_newest_masks_and_fields_are_marked(hands, viewer):
     hands.prepare()
     marked = {layer.name for layer in viewer.layers if is_prepared(layer)}
-    assert marked == {"local field · Toy background", "mask · after Toy background", "magnitude"}
+    expected = {"local field · Toy background", "mask · after Toy background", "magnitude", "R2*"}
+    assert marked == expected
     field = viewer.layers["local field · Toy background"]
     assert quantity_of(field) is Quantity.LOCAL_FIELD
     assert facts_of(field)["history"][-1].method == "toy_background"

@@ -25,6 +25,9 @@ def reconstruct(
     mask: options.Mask = None,
     magnitude: options.Magnitude = None,
     noise: options.Noise = None,
+    r2prime: options.R2Prime = None,
+    r2star: options.R2Star = None,
+    r2: options.R2 = None,
     settings: options.Settings = None,
     unit: options.Unit = None,
     b0: options.FieldStrength = None,
@@ -51,6 +54,7 @@ def reconstruct(
     targets_of(chosen.gives, output, stem=stem, overwrite=overwrite)
     acquisition = first = read_field(
         (field, mask, magnitude, noise),
+        {"r2prime": r2prime, "r2star": r2star, "r2": r2},
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

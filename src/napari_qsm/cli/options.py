@@ -21,6 +21,11 @@ Noise = Annotated[
 ]
 Mask = Annotated[Path | None, typer.Option("--mask", help="Brain mask.")]
 Magnitude = Annotated[Path | None, typer.Option("--magnitude", help="Magnitude.")]
+R2Prime = Annotated[
+    Path | None, typer.Option("--r2prime", help="R2' in 1/s or 1/ms, for methods that use it.")
+]
+R2Star = Annotated[Path | None, typer.Option("--r2star", help="R2* in 1/s or 1/ms.")]
+R2 = Annotated[Path | None, typer.Option("--r2", help="R2 in 1/s or 1/ms.")]
 Unit = Annotated[
     str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")
 ]

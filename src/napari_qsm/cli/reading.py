@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,19 @@ if TYPE_CHECKING:
 
 
 def read_field(
-    paths: tuple[Path, Path | None, Path | None, Path | None], **constants: Any
+    paths: tuple[Path, Path | None, Path | None, Path | None],
+    rates: Mapping[str, Path | None] | None = None,
+    **constants: Any,
 ) -> Acquisition:
     """Read field, mask, magnitude and noise, the latter three if they are given, into one.
 
-    The `constants` are those of `napari_qsm.preparation.assemble.assemble`.
+    The `rates` (r2star, r2, r2prime, as far as they are given) and the `constants` are those of
+    `napari_qsm.preparation.assemble.assemble`.
     """
     from napari_qsm.io.nifti import read_volume
     from napari_qsm.preparation.assemble import assemble
 
     field, *rest = paths
     beside = (read_volume(path) if path else None for path in rest)
-    return assemble(read_volume(field), *beside, **constants)
+    given = {name: read_volume(path) for name, path in (rates or {}).items() if path}
+    return assemble(read_volume(field), *beside, **given, **constants)

@@ -35,6 +35,9 @@ def sweep(
     mask: options.Mask = None,
     magnitude: options.Magnitude = None,
     noise: options.Noise = None,
+    r2prime: options.R2Prime = None,
+    r2star: options.R2Star = None,
+    r2: options.R2 = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="A chi map in ppm to compare with.")
     ] = None,
@@ -71,6 +74,7 @@ def sweep(
     _refuse_existing(output, stem, separate, overwrite)
     acquisition = read_field(
         (field, mask, magnitude, noise),
+        {"r2prime": r2prime, "r2star": r2star, "r2": r2},
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

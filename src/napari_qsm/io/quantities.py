@@ -15,11 +15,9 @@ from napari_qsm.io.nifti import read_volume
 from napari_qsm.physics.units import FieldUnit, ppm_per_unit
 from napari_qsm.preparation.assemble import binary
 from napari_qsm.preparation.phase_scale import decide
+from napari_qsm.preparation.rates import RATES, rate_factor
 
 _FIELDS = (Quantity.TOTAL_FIELD, Quantity.LOCAL_FIELD, Quantity.FIELD_NOISE)
-_RATES = (Quantity.R2STAR, Quantity.R2, Quantity.R2PRIME)
-_PER_MS = ("1/ms", "ms^-1", "ms-1", "khz")
-_PER_S = ("1/s", "s^-1", "s-1", "hz")
 
 
 def read_quantities(
@@ -104,8 +102,8 @@ def _converted(
         return scaling(volume.data)
     if quantity in _FIELDS:
         return _scaled(quantity, volume, _field_factor(volume, known, quantity), notes)
-    if quantity in _RATES:
-        return _scaled(quantity, volume, _rate_factor(volume, quantity), notes)
+    if quantity in RATES:
+        return _scaled(quantity, volume, rate_factor(quantity, volume.unit), notes)
     return volume.data
 
 
@@ -133,15 +131,3 @@ def _field_factor(volume: Volume, known: Acquisition, quantity: Quantity) -> flo
         )
     except ValueError as error:
         raise InputError(f"The {quantity.label} cannot be used: {error}") from None
-
-
-def _rate_factor(volume: Volume, quantity: Quantity) -> float:
-    unit = (volume.unit or "1/s").strip().lower().replace(" ", "")
-    if unit in _PER_S:
-        return 1.0
-    if unit in _PER_MS:
-        return 1000.0
-    raise InputError(
-        f"The {quantity.label} is said to be in '{volume.unit}' where 1/s or 1/ms was expected; "
-        "correct its sidecar."
-    )

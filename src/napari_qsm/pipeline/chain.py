@@ -256,9 +256,17 @@ def referenced(
     stage = reference_stage(choice)
     if stage is None or Quantity.CHI not in maps:
         return maps
+    if Quantity.CHI_POS in maps:  # chi is chi+ less chi-, and must stay that
+        return maps if choice.settings.get("to", "mask") == "mask" else _with_own_zero(maps)
     acquisition = prepared.with_volumes({Quantity.CHI: maps[Quantity.CHI]})
     made = yield from stage(acquisition, stage.with_settings(choice.settings), device)
     return _with_reference(maps, made, len(prepared.notes))
+
+
+def _with_own_zero(maps: Maps) -> Maps:
+    told = "The reference that was asked for was left aside: chi is chi+ less chi- and keeps zero."
+    notes = (*maps.provenance.notes, told)
+    return replace(maps, provenance=replace(maps.provenance, notes=notes))
 
 
 def _with_reference(maps: Maps, made: Maps, shared: int) -> Maps:

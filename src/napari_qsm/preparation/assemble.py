@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity, Volume
 from napari_qsm.physics.units import FieldUnit, ppm_per_unit
+from napari_qsm.preparation.rates import RATES, rate
 
 T = TypeVar("T")
 
@@ -28,12 +29,15 @@ def assemble(
     magnitude: Volume | None = None,
     noise: Volume | None = None,
     *,
+    r2star: Volume | None = None,
+    r2: Volume | None = None,
+    r2prime: Volume | None = None,
     unit: FieldUnit | None = None,
     field_strength: float | None = None,
     echo_time: float | None = None,
     b0_direction: ArrayLike | None = None,
 ) -> Acquisition:
-    """Bring a local field, a mask, a magnitude and a noise map together on the field's grid.
+    """Bring a local field and what was measured beside it together on the field's grid.
 
     What the caller states goes before what the files state; without either, ppm is assumed and
     noted. Every conversion leaves a sentence in `Acquisition.notes`.
@@ -50,12 +54,12 @@ def assemble(
     noise : Volume, optional
         3D standard deviation of the field, as the preparation makes it; in ppm unless its file
         states another `FieldUnit`. 0 says that nothing is known of a voxel.
+    r2star, r2, r2prime : Volume, optional
+        3D relaxation rates; see `napari_qsm.preparation.rates.rate`.
     unit : FieldUnit, optional
         Unit of the field.
-    field_strength : float, optional
-        B0 in tesla.
-    echo_time : float, optional
-        In seconds.
+    field_strength, echo_time : float, optional
+        B0 in tesla, echo time in seconds.
     b0_direction : array_like of three numbers, optional
         B0 along the stored voxel axes.
 
@@ -63,7 +67,7 @@ def assemble(
     -------
     Acquisition
         Local field in ppm, zero where it was not finite outside the mask; boolean mask; magnitude;
-        noise in ppm. Its history is that of the field.
+        noise in ppm; rates in 1/s. Its history is that of the field.
 
     Raises
     ------
@@ -73,12 +77,14 @@ def assemble(
         the unit that was assumed or read from a file, or the noise is negative, or not a number or
         zero throughout inside the mask.
     """
-    others = [v for v in (mask, magnitude, noise) if v is not None]
+    rates = {q: v for q, v in zip(RATES, (r2star, r2, r2prime), strict=True) if v is not None}
+    others = [v for v in (mask, magnitude, noise, *rates.values()) if v is not None]
     # Where B0 lies is decided by the field alone, so doubts about it elsewhere do not matter.
     notes = [*field.notes, *(n for v in others for n in v.notes if not about_b0(n))]
     volumes = [field, *others]
     grid = _grid(field, b0_direction, notes)
-    times = [v.echo_times or None for v in volumes]
+    # Those of a rate are of the echoes it was fitted to, which need not be the field's.
+    times = [v.echo_times or None for v in volumes if v not in rates.values()]
     constants = Acquisition(
         grid,
         {},
@@ -96,6 +102,10 @@ def assemble(
     if noise is not None:
         made[Quantity.FIELD_NOISE] = _noise(field, noise, inside, constants, notes)
         named[Quantity.FIELD_NOISE] = noise
+    for quantity, volume in rates.items():
+        _refuse_misfit(f"{quantity.label} map", field, volume)
+        made[quantity] = rate(quantity, volume, inside, notes)
+        named[quantity] = volume
     return Acquisition(
         grid,
         made,
@@ -144,7 +154,7 @@ def _grid(field: Volume, b0_direction: ArrayLike | None, notes: list[str]) -> Gr
 def _refuse_misfit(name: str, field: Volume, other: Volume) -> None:
     if trouble := field.grid.mismatch(other.grid):
         raise InputError(
-            f"The {name} {trouble}; choose a {name} of the field's acquisition or resample it."
+            f"The {name} {trouble}; choose one of the field's acquisition or resample it."
         )
 
 

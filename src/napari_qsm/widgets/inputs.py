@@ -28,12 +28,17 @@ _ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[type[Layer], ...], str,
     "mask": ("Mask", (Quantity.MASK,), (Labels, Image), texts.MASK, True),
     "magnitude": ("Magnitude", (Quantity.MAGNITUDE,), (Image,), texts.MAGNITUDE, True),
     "noise": ("Field noise", (Quantity.FIELD_NOISE,), (Image,), texts.NOISE, True),
+    "r2prime": ("R2'", (Quantity.R2PRIME,), (Image,), texts.R2PRIME, True),
+    "r2star": ("R2*", (Quantity.R2STAR,), (Image,), texts.R2STAR, True),
+    "r2": ("R2", (Quantity.R2,), (Image,), texts.R2, True),
     "reference": ("Reference χ", (Quantity.CHI,), (Image,), texts.REFERENCE, False),
 }
+_RATES = ("r2prime", "r2star", "r2")
+"""Roles whose rows are there only for methods that use them, and count only then."""
 
 
 class InputsPanel(QWidget):
-    """Rows for field, mask, magnitude, noise and reference, and for unit, B0, TE and B0 direction.
+    """Rows for the volumes that go in and the reference, and for unit, B0, TE and B0 direction.
 
     It tells the workbench what was chosen; what the program understood comes back through
     `show_understanding` as placeholders, so that a typed number always means a correction.
@@ -46,7 +51,7 @@ class InputsPanel(QWidget):
             key: LayerChoice(viewer, accepts, kinds, tip, auto=auto)
             for key, (_, accepts, kinds, tip, auto) in _ROLES.items()
         }
-        layout = QFormLayout(self)
+        self._form = layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setVerticalSpacing(3)  # many rows, and the method's lambda should stay in sight
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -65,6 +70,21 @@ class InputsPanel(QWidget):
         self._soon.setInterval(0)
         self._soon.timeout.connect(self.choose)
         self._watched: list[EventEmitter] = []
+        self._unused: tuple[str, ...] = ()
+        workbench.method_changed.connect(self._show_rates)
+        self._show_rates()
+
+    def _show_rates(self, _: object = None) -> None:
+        """Show the rows of rates that the chosen method uses, and of the zero if it has none."""
+        chosen = self._workbench.chosen
+        used = chosen.uses
+        self._form.setRowVisible(self.zero, Quantity.CHI_POS not in chosen.gives)
+        unused = tuple(key for key in _RATES if self.roles[key].accepts[0] not in used)
+        if unused != self._unused:
+            self._unused = unused
+            for key in _RATES:
+                self._form.setRowVisible(self.roles[key], key not in unused)
+            self._choose_soon()
 
     def _add_constants(self, layout: QFormLayout) -> None:
         self.unit = QComboBox()
@@ -101,12 +121,14 @@ class InputsPanel(QWidget):
 
     def choose(self) -> None:
         """Tell the workbench what is chosen now."""
-        layers = [self.zero.layer, *(choice.layer for choice in self.roles.values())]
-        layers += self.orientations.layers
+        roles = {
+            key: None if key in self._unused else choice.layer for key, choice in self.roles.items()
+        }
+        layers = [self.zero.layer, *roles.values(), *self.orientations.layers]
         self._watch([layer for layer in layers if layer is not None])
-        field = self.roles["field"].layer
+        field = roles["field"]
         try:
-            volumes = {key: self._volume(choice.layer, field) for key, choice in self.roles.items()}
+            volumes = {key: self._volume(layer, field) for key, layer in roles.items()}
             volumes["zero_map"] = self._volume(self.zero.layer, field)
             orientations = self.orientations.chosen(field)
         except InputError as error:
@@ -156,6 +178,7 @@ class InputsPanel(QWidget):
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         self._watch([])
+        self._workbench.method_changed.disconnect(self._show_rates)
         self.zero.disconnect_viewer()
         self.orientations.disconnect_viewer()
         for choice in self.roles.values():

@@ -196,7 +196,7 @@ class StageLayers(QObject):
     # -- handing over -----------------------------------------------------------------------
 
     def hand_over(self, mask: Layer | None, history: tuple[Provenance, ...]) -> None:
-        """Mark field, reliable mask, noise and magnitude as what a reconstruction starts from.
+        """Mark field, reliable mask, noise, R2* and magnitude as what methods start from.
 
         Parameters
         ----------
@@ -214,7 +214,8 @@ class StageLayers(QObject):
         (own, history), self._handover = self._handover, None
         field = self.main(Place.BACKGROUND) or self[None, Quantity.LOCAL_FIELD]
         mask, noise = self._last(Quantity.MASK) or own, self._last(Quantity.FIELD_NOISE)
-        given = (field, mask, noise, self[None, Quantity.MAGNITUDE])
+        rates = self.main(Place.RELAXATION) or self[None, Quantity.R2STAR]
+        given = (field, mask, noise, rates, self[None, Quantity.MAGNITUDE])
         chosen = [layer for layer in given if layer is not None]
         for layer in self._viewer.layers:
             if is_prepared(layer) and layer not in chosen:

@@ -13,6 +13,15 @@ NOISE = (
     "Optional: standard deviation of the field in ppm, as Prepare makes it. Methods that weight "
     "the field go by it first, and by the magnitude without it."
 )
+R2PRIME = (
+    "R2' in 1/s or 1/ms: what susceptibility within a voxel adds to the decay. The best there is "
+    "to tell iron from myelin."
+)
+R2STAR = (
+    "R2* in 1/s or 1/ms, as Prepare makes it. Methods that separate take R2' = R2* - R2, with a "
+    "nominal R2 where none is chosen."
+)
+R2 = "R2 in 1/s or 1/ms, of spin echoes: makes R2' of R2*."
 ZERO = (
     "What susceptibility is relative to: a constant makes no field, so somebody must choose. "
     "The choice is recorded with every map."

@@ -22,7 +22,14 @@ _CONVERTED = re.compile(r"multiplied by \S+ to come from (\S+) to ppm")
 
 _B0_STATED = "B0 was set to ("
 
-BESIDE = {Quantity.MASK: "mask", Quantity.MAGNITUDE: "magnitude", Quantity.FIELD_NOISE: "noise"}
+BESIDE = {
+    Quantity.MASK: "mask",
+    Quantity.MAGNITUDE: "magnitude",
+    Quantity.FIELD_NOISE: "noise",
+    Quantity.R2PRIME: "r2prime",
+    Quantity.R2STAR: "r2star",
+    Quantity.R2: "r2",
+}
 """What goes in beside a local field, by the names of `assemble` and of the options."""
 
 
@@ -230,8 +237,8 @@ def _inputs(made: Provenance) -> dict[str, Given]:
 
 
 def _chosen(made: Provenance, stages: Iterable[Stage[Any]]) -> dict[str, Given]:
-    """Return masks and noise maps that are none of those the stages made."""
-    own: dict[str, set[str]] = {Quantity.MASK.key: set(), Quantity.FIELD_NOISE.key: set()}
+    """Return what went in beside the field and is nothing that the stages made."""
+    own: dict[str, set[str]] = {q.key: set() for q in BESIDE if q is not Quantity.MAGNITUDE}
     for stage in stages:
         for quantity in stage.gives:
             own.get(quantity.key, set()).add(stage.label)

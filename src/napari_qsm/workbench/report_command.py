@@ -166,6 +166,8 @@ def _prepared(origin: Origin, raw: Raw, output: str) -> dict[str, Given]:
         places[Quantity.MASK] = masks[-1]
     if Quantity.FIELD_NOISE.key in origin.made.inputs:
         places[Quantity.FIELD_NOISE] = Place.FIELD
+    if Quantity.R2STAR.key in origin.made.inputs:
+        places[Quantity.R2STAR] = Place.RELAXATION
     made = {
         quantity.key: Given(f"{output}/{STEM}_{name_of(place, quantity)}.nii.gz")
         for quantity, place in places.items()

@@ -34,6 +34,8 @@ class Inputs:
     ----------
     field, mask, magnitude, noise : Volume, optional
         As loaded; `field` in any unit, `noise` its standard deviation.
+    r2star, r2, r2prime : Volume, optional
+        Relaxation rates in 1/s or 1/ms.
     reference : Volume, optional
         A chi map in ppm to compare results with.
     unit : FieldUnit, optional
@@ -52,6 +54,9 @@ class Inputs:
     mask: Volume | None = None
     magnitude: Volume | None = None
     noise: Volume | None = None
+    r2star: Volume | None = None
+    r2: Volume | None = None
+    r2prime: Volume | None = None
     reference: Volume | None = None
     unit: FieldUnit | None = None
     field_strength: float | None = None
@@ -76,6 +81,9 @@ class Inputs:
             self.mask,
             self.magnitude,
             self.noise,
+            r2star=self.r2star,
+            r2=self.r2,
+            r2prime=self.r2prime,
             unit=self.unit,
             field_strength=self.field_strength,
             echo_time=self.echo_time,
@@ -205,7 +213,7 @@ class Workbench:
         """Choose another method in the wrappers that are chosen, as far as they fit around it."""
         around = self.wrappers
         self.choose_method(plain)
-        if around and self.chosen.orientations == 1:
+        if around and self.chosen.wrappable:
             self.choose_wrappers(around)
 
     def choose_wrappers(self, keys: tuple[str, ...]) -> None:
