@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_qsm.acquisition import InputError, Quantity
@@ -33,9 +35,7 @@ class MethodPanel(QWidget):
         self._workbench = workbench
         self.combo = QComboBox()
         self.combo.setToolTip(texts.METHOD)
-        for index, method in enumerate(workbench.methods.values()):
-            self.combo.addItem(method.label, method.key)
-            self.combo.setItemData(index, help_of(method), Qt.ItemDataRole.ToolTipRole)
+        self._fill(workbench.methods.values())
         self.wrappers = WrapperRow()
         self.reset_button = QToolButton()
         self.reset_button.setText("↺")
@@ -60,6 +60,22 @@ class MethodPanel(QWidget):
         workbench.method_changed.connect(self.show_method)
         self.show_method(workbench.method)
 
+    def _fill(self, methods: Iterable[Method[Any]]) -> None:
+        """List methods under the headings of their groups, which cannot be chosen."""
+        grouped: dict[str, list[Method[Any]]] = {}
+        for method in methods:
+            grouped.setdefault(method.group, []).append(method)
+        model = self.combo.model()
+        assert isinstance(model, QStandardItemModel)
+        for group, members in grouped.items():
+            if len(grouped) > 1:
+                self.combo.addItem(group)
+                model.item(self.combo.count() - 1).setEnabled(False)
+            for method in members:
+                self.combo.addItem(method.label, method.key)
+                where = self.combo.count() - 1
+                self.combo.setItemData(where, help_of(method), Qt.ItemDataRole.ToolTipRole)
+
     def _choose(self) -> None:
         """Take the method that was picked, in the wrappers there were, as far as they fit."""
         self._workbench.change_method(self.combo.currentData())
@@ -76,7 +92,7 @@ class MethodPanel(QWidget):
         self.summary.setText(f"{plain.summary} <span style='color:gray'>({links})</span>")
         with QSignalBlocker(self.combo):
             self.combo.setCurrentIndex(self.combo.findData(plain.key))
-        self.wrappers.show_wrappers(bench.wrappers, possible=plain.orientations == 1)
+        self.wrappers.show_wrappers(bench.wrappers, possible=plain.wrappable)
         if self.form is not None:
             self._layout.removeWidget(self.form)
             self.form.hide()  # it goes with the next round of events, which may be long in coming

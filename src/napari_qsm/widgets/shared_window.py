@@ -98,7 +98,8 @@ class SharedWindow(QWidget):
 
     def serve(self, layers: Iterable[Layer]) -> None:
         """Be the window of these maps from now on."""
-        kinds = {layer: quantity_of(layer) for layer in layers}
+        found = ((layer, quantity_of(layer)) for layer in layers)
+        kinds = {layer: kind for layer, kind in found if kind and kind.unit in _UNITS}
         if kinds == self._kinds:
             return
         self._kinds = kinds

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_qsm.acquisition import Quantity
 from napari_qsm.widgets import texts
+from napari_qsm.widgets.composite import CompositeButton
 from napari_qsm.widgets.convention import ConventionChoice
 from napari_qsm.widgets.export_menu import ExportButton
 from napari_qsm.workbench.layers import quantity_of
@@ -98,6 +99,8 @@ class ViewPanel(QWidget):
         self.grid.setCheckable(True)
         self.grid.setToolTip(texts.GRID)
         self.grid.toggled.connect(self._toggle_grid)
+        self.composite = CompositeButton(viewer)
+        self.composite.shown.connect(self._label)
         self.convention = ConventionChoice(viewer)
         self.save = QPushButton("Save maps…")
         self.save.setToolTip(texts.SAVE)
@@ -107,6 +110,7 @@ class ViewPanel(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.grid)
+        layout.addWidget(self.composite)
         layout.addWidget(self.convention, 1)
         layout.addWidget(self.save)
         layout.addWidget(self.export)
@@ -123,11 +127,17 @@ class ViewPanel(QWidget):
         show_grid(self._viewer, on)
         self._viewer.fit_to_view()
 
+    @staticmethod
+    def _label(layers: tuple[Layer, ...], on: bool) -> None:
+        for layer in layers:
+            label(layer, on)
+
     def _grid_changed(self, event: object = None) -> None:
         self.grid.setChecked(self._viewer.canvas.grid.enabled)
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         self._viewer.canvas.grid.events.enabled.disconnect(self._grid_changed)
+        self.composite.disconnect_viewer()
         self.convention.disconnect_viewer()
         self._depth.disconnect_viewer()

@@ -29,7 +29,10 @@ COMPARED = (
     Quantity.MMS,
     Quantity.MSA,
     Quantity.SIGMA,
+    Quantity.SIGMA_POS,
+    Quantity.SIGMA_NEG,
     Quantity.RESIDUAL,
+    Quantity.RESIDUAL_R2PRIME,
     Quantity.ERROR,
 )
 """Quantities that are worth a box of the linked grid."""

@@ -34,6 +34,9 @@ LayerData = tuple[NDArray[Any], dict[str, Any], str]
 
 _MASK_COLOUR = "#ffd166"
 
+_SOURCES = (Quantity.CHI_POS, Quantity.CHI_NEG)
+"""Light that adds up: two maps that are never negative, in one place."""
+
 TRUTH = "χ  truth"
 """Name of the layer with the true susceptibility of a simulated measurement."""
 
@@ -79,7 +82,7 @@ def layer_data(
     keywords |= {
         "contrast_limits": window,
         "colormap": quantity.colormap if quantity else "gray",
-        "blending": "translucent",
+        "blending": "additive" if quantity in _SOURCES else "translucent",
         "interpolation2d": "linear",
         "rendering": "mip",
     }
@@ -341,12 +344,16 @@ _NAMES: tuple[tuple[str, Quantity], ...] = (
     (r"dseg|labels|atlas", Quantity.LABELS),
     (r"paramagnetic|chi_?pos", Quantity.CHI_POS),
     (r"diamagnetic|chi_?neg", Quantity.CHI_NEG),
+    (r"sigma_?pos", Quantity.SIGMA_POS),
+    (r"sigma_?neg", Quantity.SIGMA_NEG),
     (r"sigma", Quantity.SIGMA),
+    (r"residual.*r2_?prime", Quantity.RESIDUAL_R2PRIME),
     (r"residual", Quantity.RESIDUAL),
     (r"error", Quantity.ERROR),
     (r"chimap|(^|[_-])chi|qsm|cosmos|susceptib", Quantity.CHI),
-    (r"r2star", Quantity.R2STAR),
-    (r"r2prime", Quantity.R2PRIME),
+    (r"r2_?star|(^|[_-])r2s([_.-]|$)", Quantity.R2STAR),
+    (r"r2_?prime|(^|[_-])r2p([_.-]|$)", Quantity.R2PRIME),
+    (r"r2_?map|(^|[_-])r2([_.-]|$)", Quantity.R2),
     (r"desc-noise|field_?noise|noise_?map", Quantity.FIELD_NOISE),
     (r"part-mag|(^|[_-])mag|magnitude", Quantity.MAGNITUDE),
     (r"local|tissue|fieldmap|(^|[_-])field|freq", Quantity.LOCAL_FIELD),
