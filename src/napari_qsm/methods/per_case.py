@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_qsm.acquisition import Acquisition
 from napari_qsm.methods.field_error import field_error
+from napari_qsm.methods.learned import working
 from napari_qsm.methods.phase import phase_scale
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.networks.consistency import Convolution, average, exponential, linear
@@ -71,8 +72,12 @@ def measured(
     field, region = space.field(), space.region().float()
     yield space.step(0.0, "weighting the data")
     weights = space.weights(weighting)
-    yield space.step(0.0, "measuring the field's error")
-    error = field_error(space, weighting).error
+    error = yield from working(
+        space,
+        lambda: field_error(space, weighting).error,
+        fraction=0.0,
+        message="measuring the field's error",
+    )
     yield space.step(0.0, "preparing the network")
     return Measured(Convolution(space.dipole.spectrum), field, weights, region, error, scale)
 

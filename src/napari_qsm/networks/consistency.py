@@ -68,11 +68,10 @@ class Descent(nn.Module):
     ) -> None:
         super().__init__()
         self.dipole = dipole
-        remaining, total = torch.ones_like(dipole.symbol), torch.zeros_like(dipole.symbol)
-        for _ in range(steps):
-            total += remaining
-            remaining *= 1 - size * dipole.symbol.square()
-        self.inverse = Convolution(size * dipole.symbol * total)
+        symbol = dipole.symbol
+        # Where D is 0 nothing is to be gained, and the quotient is 0 / 0.
+        gained = 1 - (1 - size * symbol.square()).pow(steps)
+        self.inverse = Convolution(torch.where(symbol == 0, 0, gained / symbol))
         self.register_buffer("field", field, persistent=False)
         self.register_buffer("weights", weights.clamp(max=1), persistent=False)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from napari_qsm.networks.background import in_background
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.unet import ScaleNorm
+
+T = TypeVar("T")
 
 Edited = Literal["all", "decoders", "mean decoder", "head"]
 """Which weights are changed; the head is the last convolution of the mean."""
@@ -103,7 +105,13 @@ def edited(
     Reference: Kingma & Ba 2015, arXiv:1412.6980.
     """
     changed = list(weights)
-    optimiser = torch.optim.Adam(changed, lr=rate, betas=betas)
+
+    def prepare() -> torch.optim.Adam:
+        optimiser = torch.optim.Adam(changed, lr=rate, betas=betas)
+        optimiser.zero_grad()  # torch imports its compiler here, which takes seconds once
+        return optimiser
+
+    optimiser = yield from _beside(prepare, 0)
 
     def step() -> dict[str, float]:
         optimiser.zero_grad(set_to_none=True)
@@ -115,18 +123,22 @@ def edited(
         optimiser.step()
         return figures
 
-    figures: dict[str, float] = {}
     for iteration in range(iterations):
         if settling:
             falling = 0.5 * (1 + math.cos(math.pi * iteration / iterations))
             for group in optimiser.param_groups:
                 group["lr"] = rate * max(falling, 0.05)
-        with closing(in_background(step, *modules)) as running:
-            while True:
-                try:
-                    next(running)
-                except StopIteration as done:
-                    figures = done.value
-                    break
-                yield Edit(iteration, figures, complete=False)
+        figures = yield from _beside(step, iteration, *modules)
         yield Edit(iteration + 1, figures)
+
+
+def _beside(work: Callable[[], T], iteration: int, *modules: nn.Module) -> Generator[Edit, None, T]:
+    """Run `work` beside the generator, which says meanwhile that it pauses; return its result."""
+    with closing(in_background(work, *modules)) as running:
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            yield Edit(iteration, complete=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +46,20 @@ class Design:
         Whether a second decoder gives a standard deviation.
     architecture : Architecture
         Of the U-Net; `inputs` and `heads` follow from the rest.
+    task : {"inversion", "separation"}
+        What comes out: susceptibility, or both its sources (`napari_qsm.networks.separator`).
+    iterations : int
+        Of an unrolled separation; 0 for a single pass.
+    step : float
+        That an unrolled separation begins to learn with.
     """
 
     channels: tuple[str, ...] = (FIELD,)
     uncertain: bool = False
     architecture: Architecture = field(default_factory=Architecture)
+    task: Literal["inversion", "separation"] = "inversion"
+    iterations: int = 0
+    step: float = 0.5
 
     @staticmethod
     def from_dict(stored: dict[str, Any]) -> Design:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from napari_qsm.errors import InputError
 from napari_qsm.networks.inverter import Design, Inverter
+from napari_qsm.networks.separator import Network, Separator, Unrolled, built
 from napari_qsm.resources import asset
 
 FOLDER_VARIABLE = "NAPARI_QSM_NETWORKS"
@@ -149,12 +150,44 @@ def load_network(key: str, device: torch.device | str = "cpu") -> tuple[Inverter
     Raises
     ------
     InputError
-        If there are no such weights, or the file is not the one its card describes.
+        If there are no such weights, the file is not the one its card describes, or the network
+        separates sources instead of inverting a field.
     """
     card = find(key)
-    path = available()[key].with_suffix(".safetensors")
+    network = _filled(card, available()[key], device)
+    if not isinstance(network, Inverter):
+        raise InputError(
+            f"The weights '{key}' are of the family '{card.family}', which separates sources; "
+            "choose weights that invert a field."
+        )
+    return network, card
+
+
+def load_separator(
+    key: str, device: torch.device | str = "cpu"
+) -> tuple[Separator | Unrolled, Card]:
+    """Return a network that separates sources, in evaluation mode, and its card.
+
+    Raises
+    ------
+    InputError
+        As `load_network`, and if the network inverts a field instead.
+    """
+    card = find(key)
+    network = _filled(card, available()[key], device)
+    if isinstance(network, Inverter):
+        raise InputError(
+            f"The weights '{key}' are of the family '{card.family}', which inverts a field; "
+            "choose weights that separate sources."
+        )
+    return network, card
+
+
+def _filled(card: Card, place: Path, device: torch.device | str) -> Network:
+    """Return the network of the card at a place with the weights beside it, in evaluation mode."""
+    path = place.with_suffix(".safetensors")
     tensors = _tensors(path, card.sha256, path.stat().st_mtime_ns if path.exists() else 0)
-    network = Inverter(card.design)
+    network = built(card.design)
     try:
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
     except RuntimeError:
@@ -162,7 +195,7 @@ def load_network(key: str, device: torch.device | str = "cpu") -> tuple[Inverter
             f"The weights {path} do not fit the network their card describes; take card and "
             "weights from the same training."
         ) from None
-    return network.eval().to(device), card
+    return network.eval().to(device)
 
 
 @lru_cache(maxsize=4)
