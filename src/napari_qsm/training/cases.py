@@ -58,11 +58,18 @@ class Pool:
     def __init__(self, population: Population, names: Sequence[str], folder: Path) -> None:
         self.population = population
         self.names = tuple(names)
-        told = {"population": population.model_dump(mode="json"), "channels": self.names}
-        text = json.dumps(told, sort_keys=True)
+        text = json.dumps(self._told(), sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:12]
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "population.json").write_text(text)
+
+    def _told(self) -> dict[str, object]:
+        """Return what decides what is stored."""
+        return {"population": self.population.model_dump(mode="json"), "channels": self.names}
+
+    def _made(self, seed: int) -> NDArray[np.float16]:
+        """Draw and stack the case with a seed."""
+        return stacked(draw(self.population, seed), self.names)
 
     def path(self, seed: int) -> Path:
         """Where the case with a seed is kept."""
@@ -73,7 +80,7 @@ class Pool:
         path = self.path(seed)
         if not path.exists():
             made = path.with_suffix(f".{os.getpid()}.npy")
-            np.save(made, stacked(draw(self.population, seed), self.names))
+            np.save(made, self._made(seed))
             made.rename(path)  # two processes may draw the same case: the same bytes
         stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
         return stored
@@ -89,6 +96,11 @@ def block(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> Ten
     -------
     (C + 2, side, side, side) tensor of float32
     """
+    return turned(cube(case, side, rng), turn(rng))
+
+
+def cube(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Cut a random cube out of a stacked case: (C, side, side, side)."""
     inside = case[MASK]
     middle = [int(n) // 2 for n in inside.shape]
     for _ in range(20):
@@ -104,8 +116,23 @@ def block(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> Ten
         source.append(slice(low, high))
         target.append(slice(low - first, high - first))
     cut[tuple(target)] = case[tuple(source)]
-    flips = tuple(axis for axis in (1, 2, 3) if rng.random() < 0.5)
-    turned = np.flip(cut, flips)
-    if rng.random() < 0.5:
-        turned = turned.swapaxes(1, 2)
-    return torch.from_numpy(np.ascontiguousarray(turned))
+    return cut
+
+
+Turn = tuple[tuple[bool, bool, bool], bool]
+"""Which axes are flipped, and whether the first two are exchanged then."""
+
+
+def turn(rng: np.random.Generator) -> Turn:
+    """Draw a mirror image, turned about the third axis or not."""
+    x, y, z = (bool(rng.random() < 0.5) for _ in range(3))
+    return (x, y, z), bool(rng.random() < 0.5)
+
+
+def turned(volumes: NDArray[np.float32], way: Turn) -> Tensor:
+    """Return volumes (C, X, Y, Z) mirrored and turned."""
+    flips, exchanged = way
+    made = np.flip(volumes, tuple(axis for axis, flip in enumerate(flips, start=1) if flip))
+    if exchanged:
+        made = made.swapaxes(1, 2)
+    return torch.from_numpy(np.ascontiguousarray(made))

@@ -133,7 +133,7 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
-class _Subject:
+class Subject:
     """Susceptibility before it is measured: on a grid, with the signal at the echo time."""
 
     grid: Grid
@@ -149,9 +149,9 @@ def draw(population: Population, seed: int) -> Case:
     streams = [np.random.default_rng([seed, part, 5]) for part in range(4)]
     choices, painting, measuring, masking = streams
     subject = _subject(population, seed, choices, painting)
-    mask = _seen(subject.mask, population, masking)
+    mask = visible(subject.mask, population, masking)
     box = bounding_box(mask)
-    measured = _measured(subject, mask, population, measuring)
+    measured = measurement(subject, mask, population, measuring)
     inside, chi = mask[box], subject.chi[box]
     truth = (chi - chi[inside].mean(dtype=np.float64)).astype(np.float32) * inside
     x, y, z = inside.shape
@@ -164,7 +164,7 @@ def draw(population: Population, seed: int) -> Case:
 
 def _subject(
     population: Population, seed: int, rng: np.random.Generator, painting: np.random.Generator
-) -> _Subject:
+) -> Subject:
     side = rng.uniform(*population.voxel_size)
     thick = side * rng.uniform(1, population.anisotropy)
     nod, lean = rng.uniform(-1, 1, 2) * population.tilt / np.sqrt(2)
@@ -173,12 +173,12 @@ def _subject(
         sizes = np.array([side, side, thick])
         x, y, z = (int(n) for n in rng.integers(88, 128, 3))
         chi, mask = geometry((x, y, z), sizes, painting)
-        grid = Grid(mask.shape, np.diag([*sizes, 1.0]), _direction(tilt))
+        grid = Grid(mask.shape, np.diag([*sizes, 1.0]), b0_direction(tilt))
         texture = smooth_field(mask.shape, sizes, 6.0, painting)
         water = (0.8 * np.exp(0.2 * texture)).astype(np.float32)
         r2 = np.full(mask.shape, 15.0, dtype=np.float32)
         nothing = np.zeros(mask.shape, dtype=bool)
-        subject = _Subject(grid, chi, mask, nothing, water, r2)
+        subject = Subject(grid, chi, mask, nothing, water, r2)
     else:
         head = digital_head(
             (side, side, thick),
@@ -195,7 +195,7 @@ def _subject(
         sizes = np.array(head.grid.voxel_size)
         tissue = head.labels > LABEL["subarachnoid CSF"]
         touched = paint_lesions(chi, head.mask, tissue, sizes, kinds, painting)
-        subject = _Subject(head.grid, chi, head.mask, touched, head.water, head.r2)
+        subject = Subject(head.grid, chi, head.mask, touched, head.water, head.r2)
     if rng.random() < population.inverted:
         np.negative(subject.chi, out=subject.chi)
     return subject
@@ -216,7 +216,7 @@ def _enriched(head: Head, population: Population, rng: np.random.Generator) -> F
     return result
 
 
-def _direction(tilt: tuple[float, float]) -> tuple[float, float, float]:
+def b0_direction(tilt: tuple[float, float]) -> tuple[float, float, float]:
     """B0 in the axes of a head turned like `napari_qsm.training.phantom.digital_head` turns it."""
     nod, lean = np.radians(tilt)
     return (
@@ -226,7 +226,7 @@ def _direction(tilt: tuple[float, float]) -> tuple[float, float, float]:
     )
 
 
-def _seen(
+def visible(
     mask: NDArray[np.bool_], population: Population, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Return the mask a user would have: eroded, or a slab of it."""
@@ -245,8 +245,8 @@ def _seen(
     return result
 
 
-def _measured(
-    subject: _Subject,
+def measurement(
+    subject: Subject,
     mask: NDArray[np.bool_],
     population: Population,
     rng: np.random.Generator,

@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from napari_qsm.acquisition import InputError
 from napari_qsm.networks.inverter import FIELD, Design
+from napari_qsm.networks.separator import INPUTS
 from napari_qsm.networks.unet import Architecture, Norm, Upsampling
 from napari_qsm.training import self_supervised
 from napari_qsm.training.losses import LOSSES
 from napari_qsm.training.population import Population
+from napari_qsm.training.separation import Separation
+from napari_qsm.training.separation_cases import RATES
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -35,6 +38,8 @@ class Network(_Part):
         Whether it gives a standard deviation.
     widths, convolutions, norm, bias, upsampling
         See `napari_qsm.networks.unet.Architecture`.
+    iterations, step
+        See `napari_qsm.networks.inverter.Design`; a network that sees relaxation separates sources.
     start : str
         Key of weights whose tensors of the same name and shape it starts from; empty for none.
     """
@@ -46,6 +51,8 @@ class Network(_Part):
     norm: Norm = "none"
     bias: bool = False
     upsampling: Upsampling = "transposed"
+    iterations: Annotated[int, Field(ge=0)] = 0
+    step: Positive = 0.5
     start: str = ""
 
     def design(self) -> Design:
@@ -57,7 +64,13 @@ class Network(_Part):
             bias=self.bias,
             upsampling=self.upsampling,
         )
-        return Design(self.channels, self.uncertain, architecture)
+        task: Literal["separation", "inversion"] = "separation" if self.separates else "inversion"
+        return Design(self.channels, self.uncertain, architecture, task, self.iterations, self.step)
+
+    @property
+    def separates(self) -> bool:
+        """Whether it tells two kinds of sources apart."""
+        return bool({*RATES} & {*self.channels})
 
 
 class Data(_Part):
@@ -67,6 +80,8 @@ class Data(_Part):
     ----------
     population : Population
         Who is drawn.
+    separation : Separation
+        Who is drawn instead where sources are to be separated.
     channels : tuple of str
         What is kept of each case: all that the recipes which share a pool need.
     side : int
@@ -80,6 +95,7 @@ class Data(_Part):
     """
 
     population: Population = Population()
+    separation: Separation = Separation()
     channels: tuple[str, ...] = (FIELD, "tikhonov", "tv", "medi")
     side: Count = 48
     batch: Count = 4
@@ -125,8 +141,9 @@ class Recipe(_Part):
         Of the method that uses them; the key by default.
     seed : int
         Of everything random in it.
-    learning : {"supervised", "self"}
-        From blocks with a known susceptibility, or from the fields of whole heads alone.
+    learning : {"supervised", "self", "separation"}
+        From blocks with a known susceptibility, from the fields of whole heads alone, or from
+        blocks whose paramagnetic and diamagnetic sources are known.
     loss : mapping of str to float
         Weights of the losses by name; see `napari_qsm.training.losses.LOSSES`, and for learning
         from fields alone `napari_qsm.training.self_supervised.LOSSES`.
@@ -140,7 +157,7 @@ class Recipe(_Part):
     title: str
     family: str = ""
     seed: int = 0
-    learning: Literal["supervised", "self"] = "supervised"
+    learning: Literal["supervised", "self", "separation"] = "supervised"
     loss: dict[str, float] = {"absolute": 1.0}
     margin: int = 4
     network: Network = Network()
@@ -150,12 +167,13 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Find out now what would otherwise end the first step."""
-        known = tuple(LOSSES) if self.learning == "supervised" else self_supervised.LOSSES
+        known = self_supervised.LOSSES if self.learning == "self" else tuple(LOSSES)
         for name in self.loss:
             if name not in known:
                 raise ValueError(f"there is no loss '{name}'; there are {', '.join(known)}")
         if self.learning == "self" and self.network.channels != (FIELD,):
             raise ValueError("a network that learns from fields alone sees the field alone")
+        self._refuse_separation()
         if {"likelihood", "spread"} & set(self.loss) and not self.network.uncertain:
             raise ValueError("the losses 'likelihood' and 'spread' need an uncertain network")
         kept = self.data.channels
@@ -166,11 +184,30 @@ class Recipe(_Part):
             raise ValueError(f"a margin of {self.margin} leaves nothing of {self.data.side} voxels")
         return self
 
+    def _refuse_separation(self) -> None:
+        """Find out what would not do for separating sources."""
+        network = self.network
+        if network.separates != (self.learning == "separation"):
+            raise ValueError(f"learning 'separation' goes with a channel of {' or '.join(RATES)}")
+        if not network.separates:
+            return
+        if len(network.channels) != INPUTS or network.channels[2] != FIELD:
+            raise ValueError("a network that separates sees a method's map, relaxation and 'field'")
+        if network.uncertain:
+            raise ValueError("a network that separates gives no uncertainty")
+
+    @property
+    def heads(self) -> Population:
+        """Whoever is drawn."""
+        separated = self.data.separation.population
+        return separated if self.learning == "separation" else self.data.population
+
     @property
     def fingerprint(self) -> str:
-        """Hash of everything it states and of the whole population; other new defaults do nothing."""
+        """Hash of all it states and of the whole population; other new defaults do nothing."""
         text = self.model_dump_json(exclude_defaults=True)
-        text += self.data.population.model_dump_json()
+        drawn = self.data.separation if self.learning == "separation" else self.data.population
+        text += drawn.model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

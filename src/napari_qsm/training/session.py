@@ -120,7 +120,7 @@ def train(
 def write(trainer: Trainer, folder: Path, metrics: dict[str, float] | None = None) -> Path:
     """Write the averaged weights of a training and their card; return the card's path."""
     recipe = trainer.recipe
-    population = recipe.data.population
+    population = recipe.heads
     small, large = population.voxel_size
     figures = trainer.validate() if metrics is None else metrics
     card = Card(
@@ -184,7 +184,7 @@ def _metrics(progress: Progress) -> dict[str, float]:
     return {
         k: v
         for k, v in progress.figures.items()
-        if k in ("nrmse", "unexplained") or k.startswith("within")
+        if k.startswith(("nrmse", "unexplained", "within"))
     }
 
 

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 
 from napari_qsm.errors import InputError
-from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import autocast, chosen
+from napari_qsm.networks.separator import built
 from napari_qsm.training import blocks, losses
 from napari_qsm.training.cases import MASK, TRUTH
 from napari_qsm.training.recipe import Recipe
 from napari_qsm.training.self_supervised import Unlabelled
+from napari_qsm.training.separation_cases import Separating
 
 WARM_UP = 100
 """Steps over which the learning rate rises."""
@@ -94,7 +95,7 @@ class Trainer:
         self.recipe, self.folder, self.pools, self.device = recipe, folder, pools, device
         self.rank = int(os.environ.get("RANK", 0))
         torch.manual_seed(recipe.seed)
-        self.network = Inverter(recipe.network.design())
+        self.network = built(recipe.network.design())
         if start is not None:
             known = self.network.state_dict()
             fitting = {k: v for k, v in start.items() if k in known and known[k].shape == v.shape}
@@ -113,7 +114,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self._held_out: list[Tensor] = []
-        self._unlabelled = Unlabelled(recipe, pools) if recipe.learning == "self" else None
+        self._task = _task(recipe, pools)
         self._restore(resume)
         self._running: nn.Module = self.network
         if torch.distributed.is_initialized():
@@ -172,8 +173,8 @@ class Trainer:
         return wanted.rate * rising * max(falling, 0.01)
 
     def _stream(self, beside: bool) -> Iterator[Any]:
-        if self._unlabelled is not None:
-            return self._unlabelled.batches(self.step, self.rank, beside=beside)
+        if self._task is not None:
+            return self._task.batches(self.step, self.rank, beside=beside)
         return blocks.batches(self.recipe, self.pools, self.step, self.rank, beside=beside)
 
     def _train(self, batch: Any) -> tuple[float, dict[str, float]]:
@@ -190,8 +191,8 @@ class Trainer:
         return float(loss.detach()), figures
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        if self._unlabelled is not None:
-            return self._unlabelled.loss(self._running, batch, self.device, self.dtype)
+        if self._task is not None:
+            return self._task.loss(self._running, batch, self.device, self.dtype)
         inputs, truth, weight = self._split(batch)
         with autocast(self.device, self.dtype):
             estimate = self._running(inputs)
@@ -211,8 +212,8 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Return figures of the averaged network on held-out blocks, or on held-out fields."""
         self.average.eval()
-        if self._unlabelled is not None:
-            return self._unlabelled.validate(self.average, self.device, self.dtype)
+        if self._task is not None:
+            return self._task.validate(self.average, self.device, self.dtype)
         errors: list[Tensor] = []
         scores: list[Tensor] = []
         if not self._held_out:
@@ -287,6 +288,13 @@ class Trainer:
             if new:
                 writer.writeheader()
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def _task(recipe: Recipe, pools: Path) -> Unlabelled | Separating | None:
+    """Return what knows its own batches and loss; None for blocks with a susceptibility."""
+    if recipe.learning == "self":
+        return Unlabelled(recipe, pools)
+    return Separating(recipe, pools) if recipe.learning == "separation" else None
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -72,27 +72,27 @@ def coarser(case: Case, factor: int = FINER) -> Case:
     """
     old = case.acquisition
     fine = old.mask.astype(np.float32)
-    share = _block_mean(fine, factor)
+    share = block_mean(fine, factor)
     mask = share >= 0.5
     weight = old[Quantity.MAGNITUDE] * fine
-    total = np.maximum(_block_mean(weight, factor), 1e-12)
-    field = _block_mean(weight * old[Quantity.LOCAL_FIELD], factor) / total
-    square = _block_mean(np.square(weight * old[Quantity.FIELD_NOISE]), factor)
+    total = np.maximum(block_mean(weight, factor), 1e-12)
+    field = block_mean(weight * old[Quantity.LOCAL_FIELD], factor) / total
+    square = block_mean(np.square(weight * old[Quantity.FIELD_NOISE]), factor)
     noise = np.sqrt(square / factor**3) / total
-    chi = _block_mean(case.chi * fine, factor) / np.maximum(share, 1e-6)
+    chi = block_mean(case.chi * fine, factor) / np.maximum(share, 1e-6)
     chi = (chi - chi[mask].mean(dtype=np.float64)).astype(np.float32) * mask
     volumes = {
         Quantity.LOCAL_FIELD: field * mask,
         Quantity.MASK: mask,
-        Quantity.MAGNITUDE: _block_mean(old[Quantity.MAGNITUDE], factor) * mask,
+        Quantity.MAGNITUDE: block_mean(old[Quantity.MAGNITUDE], factor) * mask,
         Quantity.FIELD_NOISE: noise * mask,
     }
-    lesions = (_block_mean(case.lesions.astype(np.float32), factor) >= 0.5) & mask
+    lesions = (block_mean(case.lesions.astype(np.float32), factor) >= 0.5) & mask
     acquisition = Acquisition(_coarse_grid(old.grid, mask, factor), volumes)
     return replace(case, acquisition=acquisition, chi=chi, lesions=lesions)
 
 
-def _block_mean(volume: NDArray[np.float32], factor: int) -> FloatArray:
+def block_mean(volume: NDArray[np.float32], factor: int) -> FloatArray:
     """Mean over cubes of `factor` voxels; what is left over at the far ends is cut off."""
     x, y, z = (n // factor for n in volume.shape)
     cut = volume[: x * factor, : y * factor, : z * factor]

@@ -1,0 +1,211 @@
+"""Networks that tell two kinds of sources apart: in one pass, or unrolled around their physics.
+
+What goes in are ``y = [chi; R2'/Dr; field]`` in ppm, what comes out are chi+ and chi- in ppm, both
+>= 0. Neither network has a bias, a norm or a constant, and a clamp at zero is homogeneous, so
+``g(s y) = s g(y)`` for every ``s > 0``: what holds of a faint lesion holds of a strong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_qsm.networks.inverter import CHI_SCALE, SCALE, Design, Inverter
+from napari_qsm.networks.unet import Architecture, UNet
+from napari_qsm.physics.separation import SourceOperator
+
+INPUTS = 3
+"""Susceptibility, relaxation and field."""
+
+SCALES = (CHI_SCALE, CHI_SCALE, SCALE["field"])
+"""What they are multiplied by before they enter a U-Net."""
+
+
+class _Clamp(torch.autograd.Function):
+    """``max(x, 0)`` that lets through a gradient wherever following it leads back above zero."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        (values,) = ctx.saved_tensors
+        (gradient,) = gradients
+        passed: Tensor = gradient * ((values > 0) | (gradient < 0))
+        return passed
+
+
+def positive(values: Tensor) -> Tensor:
+    """Return ``max(values, 0)``.
+
+    Its gradient vanishes below zero only where descent would lead further down, so that a voxel
+    that was once clamped is not lost for learning.
+    """
+    clamped: Tensor = _Clamp.apply(values)  # type: ignore[no-untyped-call]
+    return clamped
+
+
+def closed_form(measured: Tensor) -> Tensor:
+    """Return both sources of every voxel by itself, ``max((R2'/Dr +- chi) / 2, 0)``.
+
+    Parameters
+    ----------
+    measured : (N, 3, X, Y, Z) tensor
+        y in ppm; R2' below zero counts as zero.
+
+    Returns
+    -------
+    (N, 2, X, Y, Z) tensor
+    """
+    chi, decay = measured[:, :1], measured[:, 1:2].clamp(min=0)
+    return torch.cat((decay + chi, decay - chi), dim=1).clamp(min=0) / 2
+
+
+class Separator(nn.Module):
+    """One pass: ``x = max(x_0 + c g(y), 0)`` with x_0 the closed form and g a U-Net.
+
+    chi-sepnet (Kim et al. 2025, doi:10.1002/hbm.70136) learns x from y; here it learns what the
+    closed form leaves undone.
+
+    Parameters
+    ----------
+    design : Design
+        Its architecture; `inputs` and `heads` follow.
+    """
+
+    scales: Tensor
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        self.design = design
+        self.unet = _unet(design.architecture, INPUTS)
+        self.register_buffer("scales", torch.tensor(SCALES).view(1, -1, 1, 1, 1), persistent=False)
+
+    def forward(self, measured: Tensor) -> Tensor:
+        """Return (N, 2, X, Y, Z), chi+ and chi- in ppm, in single precision."""
+        change = self.unet(measured * self.scales).float() / CHI_SCALE
+        return positive(closed_form(measured) + change)
+
+
+class Proximal(nn.Module):
+    """P: ``max(z + c g(c' z), 0)`` with g a U-Net that sees both sources.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Of the U-Net.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.unet = _unet(architecture, 2)
+
+    def forward(self, sources: Tensor) -> Tensor:
+        """Return (N, 2, X, Y, Z) for the same in ppm."""
+        return positive(sources + self.unet(sources * CHI_SCALE).float() / CHI_SCALE)
+
+
+class Unrolled(nn.Module):
+    """K gradient steps on both data terms, each followed by the same network.
+
+    ``x_(i+1) = P(a Phi^H y + (I - a Phi^H Phi) x_i)`` from ``x_0 = 0``. The step a is learned; it
+    starts where the sum of both sources is explained at once (``1 - 2 a = 0`` for a = 0.5) and
+    their difference converges without changing sides much. From 0.692 on plain steps diverge.
+
+    Parameters
+    ----------
+    design : Design
+        `iterations`, the first `step` and the architecture of P.
+    proximal : nn.Module, optional
+        Instead of that P; the identity makes it Landweber's iteration.
+    """
+
+    def __init__(self, design: Design, proximal: nn.Module | None = None) -> None:
+        super().__init__()
+        self.design = design
+        self.step = nn.Parameter(torch.tensor(float(design.step)))
+        self.proximal = Proximal(design.architecture) if proximal is None else proximal
+
+    def iterates(
+        self, measured: Tensor, operators: Sequence[SourceOperator], count: int | None = None
+    ) -> Generator[Tensor, None, None]:
+        """Yield x_1, x_2, ... of (N, 3, X, Y, Z); every volume has its own operator Phi.
+
+        Parameters
+        ----------
+        measured : (N, 3, X, Y, Z) tensor
+            y in ppm.
+        operators : sequence of SourceOperator
+            N of them.
+        count : int, optional
+            How many; the design's `iterations` by default.
+        """
+        sources = torch.zeros_like(measured[:, :2])
+        for _ in range(self.design.iterations if count is None else count):
+            sources = self.following(sources, measured, operators)
+            yield sources
+
+    def following(
+        self, sources: Tensor, measured: Tensor, operators: Sequence[SourceOperator]
+    ) -> Tensor:
+        """Return the iterate after (N, 2, X, Y, Z)."""
+        stepped: Tensor = self.proximal(self.descended(sources, measured, operators))
+        return stepped
+
+    def descended(
+        self, sources: Tensor, measured: Tensor, operators: Sequence[SourceOperator]
+    ) -> Tensor:
+        """Return ``a Phi^H y + (I - a Phi^H Phi) x`` in single precision."""
+        with torch.autocast(sources.device.type, enabled=False):
+            pairs = zip(operators, sources, measured, strict=True)
+            return torch.stack([phi.landweber(x, y, self.step) for phi, x, y in pairs])
+
+    def forward(
+        self,
+        measured: Tensor,
+        operators: Sequence[SourceOperator],
+        free: int = 0,
+        count: int | None = None,
+    ) -> Tensor:
+        """Return the iterates after the first `free` ones, which no gradient goes back through.
+
+        Parameters
+        ----------
+        measured, operators
+            As for `iterates`.
+        free : int
+            How many are only passed through: learning from the last three of ten costs half.
+        count : int, optional
+            K, the design's `iterations` by default.
+
+        Returns
+        -------
+        (K - free, N, 2, X, Y, Z) tensor
+        """
+        kept = []
+        sources = torch.zeros_like(measured[:, :2])
+        for number in range(self.design.iterations if count is None else count):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= free):
+                sources = self.following(sources, measured, operators)
+            if number >= free:
+                kept.append(sources)
+        return torch.stack(kept)
+
+
+Network = Inverter | Separator | Unrolled
+
+
+def built(design: Design) -> Network:
+    """Return the untrained network of a design."""
+    if design.task == "inversion":
+        return Inverter(design)
+    return Unrolled(design) if design.iterations else Separator(design)
+
+
+def _unet(architecture: Architecture, inputs: int) -> UNet:
+    return UNet(Architecture(**{**vars(architecture), "inputs": inputs, "heads": (2,)}))
