@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods import guard
 from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
+from napari_qsm.methods.guard import watched
 from napari_qsm.methods.learned import (
     estimate,
     opened,
@@ -17,7 +17,6 @@ from napari_qsm.methods.learned import (
     precision_parameter,
     seen,
     weights_parameter,
-    working,
 )
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, parameter
 from napari_qsm.methods.workspace import Workspace
@@ -100,13 +99,7 @@ def _inverted(
             tell_sigma(space, sigma, card)
         if parameters.blend:
             chi = yield from blended(space, chi, parameters.blend)
-        yield from working(
-            space,
-            lambda: guard.watch(space, view, chi, sigma, card),
-            fraction=0.96,
-            message="looking whether the network knows such fields",
-            preview=lambda: chi,
-        )
+        yield from watched(space, view, chi, sigma, card)
         return (yield from space.finish(chi))
 
 

@@ -8,7 +8,7 @@ unexplained. None of them sees an error along the cone, which makes no field.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ from torch.nn import functional
 
 from napari_qsm.acquisition import FloatArray, Quantity
 from napari_qsm.methods.field_error import field_error
-from napari_qsm.methods.learned import Seen
+from napari_qsm.methods.learned import Seen, working
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.weights import Card
 from napari_qsm.preparation.noise import field_noise
+from napari_qsm.process import Step
 
 SLACK = 1.25
 """Factor by which a feature may leave the range of training before it is told."""
@@ -191,6 +192,19 @@ def watch(space: Workspace, view: Seen, chi: Tensor, sigma: Tensor | None, card:
     space.notes += told
     if odd or len(told) > 1:
         _mark(space, residual, expected)
+
+
+def watched(
+    space: Workspace, view: Seen, chi: Tensor, sigma: Tensor | None, card: Card
+) -> Generator[Step, None, None]:
+    """Watch a finished map beside the generator; see `watch`."""
+    yield from working(
+        space,
+        lambda: watch(space, view, chi, sigma, card),
+        fraction=0.96,
+        message="looking whether the network knows such fields",
+        preview=lambda: chi,
+    )
 
 
 def _about_input(odd: list[str], card: Card) -> str:

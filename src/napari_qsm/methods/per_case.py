@@ -213,7 +213,7 @@ def fitted(
     result: Tensor | None = None
     with closing(editing):
         for edit in editing:
-            done = begun + (0.98 - begun) * edit.iteration / plan.iterations
+            done = begun + (0.95 - begun) * edit.iteration / plan.iterations
             yield _told(space, done, edit, plan, case, track.mean)
             if not edit.complete:
                 continue

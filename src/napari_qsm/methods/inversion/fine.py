@@ -12,6 +12,7 @@ from torch import Tensor
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.edges import smooth_neighbours
 from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
+from napari_qsm.methods.guard import watched
 from napari_qsm.methods.learned import opened, origin, seen, weights_parameter
 from napari_qsm.methods.per_case import Plan, Proposal, fitted, measured
 from napari_qsm.methods.phase import phase_scale_parameter
@@ -152,6 +153,7 @@ def _edited(
         result = yield from fitted(
             space, propose, case, changed, network, case.dipole, plan=plan, begun=0.25
         )
+        yield from watched(space, view, result, None, card)
         return (yield from space.finish(result))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Quantity
 from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
+from napari_qsm.methods.guard import watched
 from napari_qsm.methods.learned import (
     Seen,
     estimate,
@@ -138,8 +139,10 @@ def _adapted(
         mean = view.padded(found.mean, space)
         assert found.sigma is not None
         sigma = torch.sqrt(found.sigma.square() + parameters.floor**2)
-        space.extras[Quantity.SIGMA] = space.restore(view.padded(sigma, space))
+        spread = view.padded(sigma, space)
+        space.extras[Quantity.SIGMA] = space.restore(spread)
         space.notes.append(DISCLAIMER)
+        yield from watched(space, view, mean, spread, card)
         return (yield from space.finish(mean))
 
 
