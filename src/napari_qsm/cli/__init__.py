@@ -5,7 +5,17 @@ sentence and status 1. Results and notes go to stdout. Everything heavy is impor
 that needs it, so ``--help`` answers at once.
 """
 
-from napari_qsm.cli import adapt, chain, evaluate, field, show, single, sweep, train  # noqa: F401  # each adds its commands
+from napari_qsm.cli import (  # noqa: F401  # each adds its commands
+    adapt,
+    chain,
+    evaluate,
+    field,
+    linearity,
+    show,
+    single,
+    sweep,
+    train,
+)
 from napari_qsm.cli.application import app, main
 
 __all__ = ["app", "main"]

@@ -142,6 +142,15 @@ def echo_times(text: str | None) -> tuple[float, ...] | None:
     return values
 
 
+def strengths(text: str) -> tuple[float, ...]:
+    """Read several numbers; what strengths may be is checked where they are used."""
+    if not (values := _numbers(text)):
+        raise InputError(
+            f"--strengths was given '{text}' where numbers such as 0.5,1,2 were expected."
+        )
+    return values
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))

@@ -23,7 +23,7 @@ def read_field(
     from napari_qsm.io.nifti import read_volume
     from napari_qsm.preparation.assemble import assemble
 
-    field, *rest = paths
-    beside = (read_volume(path) if path else None for path in rest)
-    given = {name: read_volume(path) for name, path in (rates or {}).items() if path}
-    return assemble(read_volume(field), *beside, **given, **constants)
+    field, mask, magnitude, noise = paths
+    beside = {"mask": mask, "magnitude": magnitude, "noise": noise, **(rates or {})}
+    given: dict[str, Any] = {name: read_volume(path) for name, path in beside.items() if path}
+    return assemble(read_volume(field), **given, **constants)

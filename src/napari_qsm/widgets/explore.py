@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QLabel, QWidget
 
-from napari_qsm.widgets import texts
+from napari_qsm.widgets import separation_texts, texts
 from napari_qsm.widgets.dock_layout import lay_out
+from napari_qsm.widgets.linearity_panel import LinearityPanel
 from napari_qsm.widgets.live import LiveControl
 from napari_qsm.widgets.reconstruct import ReconstructWidget, dock_of
 from napari_qsm.widgets.sweep_panel import SweepPanel
@@ -34,10 +35,21 @@ class ExploreWidget(QWidget):
         self.live = LiveControl(napari_viewer, self.reconstruct, self)
         self.panel = self.live.panel
         self.sweep = SweepPanel(napari_viewer, self.workbench, self.reconstruct.run.device)
+        self.linearity = LinearityPanel(
+            napari_viewer,
+            self.workbench,
+            lambda: self.reconstruct.inputs.roles["field"].layer,
+            self.reconstruct.run.device,
+        )
         self._closed = False
         notice = QLabel(texts.RESEARCH_USE)
         notice.setStyleSheet("color: gray")
-        lay_out(self, {"Live": [self.panel], "Sweep": [self.sweep]}, [notice])
+        sections = {
+            "Live": [self.panel],
+            "Sweep": [self.sweep],
+            separation_texts.LINEARITY: [self.linearity],
+        }
+        lay_out(self, sections, [notice])
         self.setMinimumWidth(400)
         self.panel.keep_wanted.connect(self.keep)
         self.panel.use_wanted.connect(self.use)
@@ -91,6 +103,7 @@ class ExploreWidget(QWidget):
             changed.disconnect(self._show_ready)
         self.live.shut_down()
         self.sweep.shut_down()
+        self.linearity.shut_down()
 
 
 def _reconstruct_dock(viewer: ViewerModel) -> ReconstructWidget:
