@@ -84,8 +84,8 @@ def test_a_map_that_is_there_already_is_not_made_again(dock, qtbot):
     assert dock.adapt.button.isVisibleTo(dock)
     adapt(dock, qtbot)
     assert len(dock.results) == 2
-    dock.workbench.settings["pdi"] = {"blend": 0.5}  # not the map that is there
-    choose(dock, "pdi", blend=0.5)
+    dock.workbench.settings["pdi"] = {"consistency": 5.0}  # not the map that is there
+    choose(dock, "pdi", consistency=5.0)
     dock.adapt.table.clear()
     adapt(dock, qtbot)
     assert len(dock.results) == 4

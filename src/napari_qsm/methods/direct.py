@@ -25,9 +25,6 @@ from napari_qsm.networks.precision import Precision
 from napari_qsm.networks.weights import Card
 from napari_qsm.physics import fourier
 
-CONE = 0.2
-"""|D| above which the measured field is heard once more: its error grows fivefold at most."""
-
 DISCLAIMER = (
     "Sigma is the standard deviation of each voxel by itself: errors that many voxels share along "
     "the cone, which look like streaks, are larger than it says."
@@ -43,12 +40,12 @@ class Direct(Parameters):
         "Average the network's answers to the field and to its negative: a flipped field then "
         "gives exactly the flipped map, in twice the time.",
     )
-    blend: float = parameter(
-        0.0,
-        "How much of what the map leaves unexplained of the field is divided by the dipole and "
-        "added where the dipole is large (|D| > 0.2): 0 trusts the network, 1 the field.",
+    consistency: float = parameter(
+        7.0,
+        "How far the measured field corrects the map (tau): the square of the map's error over the "
+        "field's. 0 trusts the network alone, high values follow the field and its noise.",
         low=0.0,
-        high=1.0,
+        high=100.0,
     )
     frame: FrameChoice = frame_parameter()
     precision: Precision = precision_parameter()
@@ -97,8 +94,8 @@ def _inverted(
         if found.sigma is not None:
             sigma = view.padded(found.sigma, space) * card.calibration
             tell_sigma(space, sigma, card)
-        if parameters.blend:
-            chi = yield from blended(space, chi, parameters.blend)
+        if parameters.consistency:
+            chi = yield from corrected(space, chi, parameters.consistency)
         yield from watched(space, view, chi, sigma, card)
         return (yield from space.finish(chi))
 
@@ -115,18 +112,32 @@ def tell_sigma(space: Workspace, sigma: Tensor, card: Card) -> None:
     space.notes.append(f"{told} {DISCLAIMER}")
 
 
-def blended(space: Workspace, chi: Tensor, weight: float) -> Generator[Step, None, Tensor]:
-    """Return ``chi + w F^-1 [ (|D| > 0.2) / D  F m (f - D chi) ]``: data consistency in one step.
+def corrected(space: Workspace, chi: Tensor, ratio: float) -> Generator[Step, None, Tensor]:
+    """Return ``chi + F^-1 [ tau D / (tau D^2 + 1)  F m (f - D chi) ]``, chi made to suit the field.
 
-    Outside the cone the field says what susceptibility there is. Only the residual in the mask is
-    divided, so that what the mask cuts off is not taken for susceptibility.
+    With errors of chi and f that are white, and tau the ratio of their variances, it is the most
+    probable map between both. Along the cone, where D is 0, chi stays. Only the residual in the
+    mask is inverted, so that what the mask cuts off is not taken for susceptibility. A network
+    smooths away what it cannot tell from noise; part of that comes back from the field.
+
+    Parameters
+    ----------
+    space : Workspace
+        With a field.
+    chi : Tensor
+        In ppm, padded.
+    ratio : float
+        tau.
     """
-    yield space.step(0.95, "listening to the field once more", lambda: chi)
+    told = "letting the field correct the map"
+    yield space.step(0.95, told, lambda: chi)
     residual = (space.field() - space.dipole(chi)) * space.region()
-    yield space.step(0.95, "listening to the field once more", lambda: chi)
+    yield space.step(0.95, told, lambda: chi)
     kernel = space.dipole.spectrum
-    heard = torch.where(kernel.abs() > CONE, weight / kernel, torch.zeros_like(kernel))
-    transform = fourier.spectrum(residual).mul_(heard)
-    yield space.step(0.95, "listening to the field once more", lambda: chi)
-    space.notes.append(f"A share of {weight:g} of the residual outside the cone was added.")
+    transform = fourier.spectrum(residual).mul_(ratio * kernel / (ratio * kernel.square() + 1))
+    yield space.step(0.95, told, lambda: chi)
+    space.notes.append(
+        f"The field corrected the network's map, whose error was taken to be {ratio**0.5:.2g} "
+        "times the field's."
+    )
     return chi + fourier.volume(transform, space.shape)
