@@ -73,6 +73,8 @@ def acquisition(shape=(18, 20, 16), random_state=0):
     volumes = {
         Quantity.LOCAL_FIELD: 0.02 * rng.standard_normal(shape) * mask,
         Quantity.MASK: mask,
+        Quantity.R2PRIME: rng.uniform(0, 10, shape),  # both for methods that separate sources
+        Quantity.R2STAR: rng.uniform(10, 30, shape),
     }
     return Acquisition(Grid(shape, np.diag([1.0, 1.1, 1.5, 1.0])), volumes)
 
@@ -108,8 +110,15 @@ def test_maps_lie_on_the_grid_and_inside_the_mask(method):
         assert values.shape == measured.grid.shape
         assert not values[~measured.mask].any()
         assert values[measured.mask].any()
-    assert abs(maps[Quantity.CHI][measured.mask].mean()) < 1e-6
-    assert any("relative to its mean" in note for note in maps.provenance.notes)
+    notes = maps.provenance.notes
+    if Quantity.CHI_POS in method.gives:  # sources >= 0 have a zero of their own
+        difference = maps[Quantity.CHI_POS] - maps[Quantity.CHI_NEG]
+        assert np.array_equal(maps[Quantity.CHI], difference)
+        assert min(maps[q].min() for q in (Quantity.CHI_POS, Quantity.CHI_NEG)) >= 0
+        assert any("relative to what has neither" in note for note in notes)
+    else:
+        assert abs(maps[Quantity.CHI][measured.mask].mean()) < 1e-6
+        assert any("relative to its mean" in note for note in notes)
     fractions = [s.fraction for s in steps]
     assert fractions == sorted(fractions)
     assert fractions[0] >= 0
@@ -146,6 +155,8 @@ def test_flipping_the_field_flips_the_map(method):
     maps, _ = run(method, measured, **settings)
     mirrored, _ = run(method, flipped, **settings)
     np.testing.assert_allclose(mirrored[Quantity.CHI], -maps[Quantity.CHI], atol=1e-7)
+    if Quantity.CHI_POS in method.gives:  # at the same Dr of both kinds
+        np.testing.assert_allclose(mirrored[Quantity.CHI_NEG], maps[Quantity.CHI_POS], atol=1e-7)
 
 
 @every_inversion
@@ -206,6 +217,8 @@ def test_degenerate_input_gives_finite_maps(method, degenerate):
     elif degenerate == "corner mask":
         mask[2:] = False
     volumes = {Quantity.LOCAL_FIELD: field, Quantity.MASK: mask}
+    if method.one_of:
+        volumes |= {q: rng.uniform(5, 20, shape) for q in method.one_of}
     if degenerate == "no mask":
         del volumes[Quantity.MASK]
     maps, _ = run(method, Acquisition(Grid(shape, np.eye(4)), volumes))
@@ -247,6 +260,14 @@ def test_a_missing_field_is_a_sentence():
     bare = Acquisition(Grid((4, 4, 4), np.eye(4)), {Quantity.MASK: np.ones((4, 4, 4))})
     with pytest.raises(InputError, match="needs a local field"):
         next(find("tkd")(bare))
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.one_of], ids=lambda m: m.key)
+def test_a_missing_choice_is_a_sentence(method):
+    measured = acquisition()
+    volumes = {q: v for q, v in measured.volumes.items() if q not in method.one_of}
+    with pytest.raises(InputError, match=r"needs a map of R2.* beside the field"):
+        next(method(replace(measured, volumes=volumes)))
 
 
 def test_two_runs_at_once_leave_the_number_of_threads_as_it_was():

@@ -160,6 +160,7 @@ def admm(
     estimate: Tensor,
     *,
     region: Tensor | None = None,
+    counting: int = 1,
 ) -> Iterates:
     """Alternate between the split of a prior and a quadratic step for as long as somebody asks.
 
@@ -170,11 +171,13 @@ def admm(
     quadratic_step : callable
         Takes what pulls, gives the next estimate in new memory; it holds the data.
     estimate : Tensor
-        Start, (X, Y, Z), or (N, X, Y, Z) if the prior has unknowns of its own behind the first
-        volume, which is the one that is handed out and whose change counts; overwritten.
+        Start, (X, Y, Z), or (N, X, Y, Z) if there are unknowns behind the first volume, which is
+        the one that is handed out; overwritten.
     region : Tensor, optional
         True where changes count; everywhere if not given. Where no data lie the estimate goes on
         drifting long after it has settled where they do.
+    counting : int
+        How many volumes' changes count, from the first on.
 
     Yields
     ------
@@ -193,16 +196,19 @@ def admm(
         pause = Iterate(iteration, _first(estimate), change, complete=False)
         yield from pausing(prior.update(estimate, pulled), pause)
         renewed = yield from pausing(quadratic_step(pulled), pause)
-        update = _first(estimate).sub_(_first(renewed))
-        change = ratio_of_norms(update if region is None else update.mul_(region), _first(renewed))
+        new = _first(renewed, counting)
+        update = _first(estimate, counting).sub_(new)
+        change = ratio_of_norms(update if region is None else update.mul_(region), new)
         estimate = renewed
-        del pause, update, renewed  # they hold the old estimate's memory
+        del pause, update, new, renewed  # they hold the old estimate's memory
         iteration += 1
         yield Iterate(iteration, _first(estimate), change)
 
 
-def _first(volumes: Tensor) -> Tensor:
-    return volumes if volumes.ndim == 3 else volumes[0]
+def _first(volumes: Tensor, count: int = 1) -> Tensor:
+    if volumes.ndim == 3:
+        return volumes
+    return volumes[0] if count == 1 else volumes[:count]
 
 
 def total_variation(

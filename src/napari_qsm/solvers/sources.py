@@ -14,7 +14,6 @@ from napari_qsm.solvers.admm import (
     ShrinkageSplit,
     slab_buffers,
     slabs,
-    split_of,
 )
 from napari_qsm.solvers.fourier import scale_spectrum, to_volume
 from napari_qsm.solvers.iteration import Pieces
@@ -47,8 +46,6 @@ class SourceSplit:
         regularization / penalty.
     selection : Tensor, optional
         1 where a difference counts, 0 where it is free (3, X, Y, Z); all count if not given.
-    steepness : float, optional
-        See `napari_qsm.solvers.admm.split_of`; 0 starts with no gradients at all.
     relaxation : float
         See `napari_qsm.solvers.admm.RELAXATION`.
     """
@@ -61,24 +58,21 @@ class SourceSplit:
         gradient: Differences | None = None,
         threshold: float = 0.0,
         selection: Tensor | None = None,
-        steepness: float = 0.0,
         relaxation: float = RELAXATION,
     ) -> None:
         self._barrier, self._relaxation = barrier, relaxation
-        self._variations = []
-        for map_ in sources if gradient is not None else ():
-            split = map_.new_zeros((3, *map_.shape))
-            if steepness:
-                split = split_of(gradient, map_, threshold=threshold, steepness=steepness)
-            self._variations.append(
+        self._variations: list[ShrinkageSplit] = []
+        if gradient is not None:
+            self._variations = [
                 ShrinkageSplit(
                     gradient,
                     threshold=threshold,
-                    split=split,
+                    split=source.new_zeros((3, *source.shape)),
                     relaxation=relaxation,
                     selection=selection,
                 )
-            )
+                for source in sources
+            ]
         self.kept = sources
         """v of both maps."""
         self._sources = torch.empty_like(sources)
@@ -93,16 +87,16 @@ class SourceSplit:
         sources_of(estimate, self._sources)
         yield
         if self._variations:
-            for variation, map_, pull in zip(self._variations, self._sources, out, strict=True):
-                yield from variation.update(map_, pull)
+            for variation, source, pull in zip(self._variations, self._sources, out, strict=True):
+                yield from variation.update(source, pull)
         else:
             out.zero_()
         for slab in slabs(estimate):
             scratch = self._buffer[: slab.stop - slab.start]
-            for kept, map_, pull in zip(self.kept, self._sources, out, strict=True):
+            for kept, source, pull in zip(self.kept, self._sources, out, strict=True):
                 moved = kept[slab]
                 torch.clamp(moved, min=0, out=scratch)
-                moved.add_(map_[slab].sub_(scratch), alpha=self._relaxation)
+                moved.add_(source[slab].sub_(scratch), alpha=self._relaxation)
                 pull[slab].add_(torch.abs(moved, out=scratch), alpha=self._barrier)
             positive, negative = out[0, slab], out[1, slab]
             torch.add(positive, negative, out=scratch)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +14,10 @@ from napari_qsm.acquisition import Acquisition, FloatArray, Maps, Provenance, Qu
 from napari_qsm.methods.registry import Parameters, Step, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.relaxation import USUAL_STRENGTH, Relaxivity
+from napari_qsm.preparation.noise import field_noise
 from napari_qsm.preparation.r2prime import NOMINAL_R2, found_r2prime
+
+T = TypeVar("T")
 
 USUAL_DR = 114.0
 """Dr in Hz/ppm at 3 T: what chi-sepnet and later versions of the chi-separation toolbox take."""
@@ -119,6 +124,11 @@ class SourceSpace(Workspace):
         """R2' in 1/s, padded, zero outside the mask."""
         return self.place(self.r2prime)
 
+    def rate_noise(self) -> float:
+        """Return the noise of R2' in 1/s, read off neighbours where none of it was clipped."""
+        rate = self.r2prime[self._box]
+        return field_noise(rate, self._mask & (rate > 0))
+
     def _referenced(self, padded: Tensor) -> tuple[Tensor, float]:
         """Return a padded tensor in the mask as it is."""
         return self._masked(padded), 0.0
@@ -144,8 +154,20 @@ class SourceSpace(Workspace):
         self.notes.append(
             "Susceptibility is chi+ less chi-, both 0 or more, and so relative to what has neither."
         )
-        provenance = Provenance(notes=tuple(self.notes), chosen=self.chosen)
+        provenance = Provenance(notes=tuple(dict.fromkeys(self.notes)), chosen=self.chosen)
         return Maps(self._acquisition.grid, {**maps, **self.extras}, provenance)
+
+
+def after(work: Generator[Step, None, T], begun: float) -> Generator[Step, None, T]:
+    """Run the last part of a whole, of which the fraction `begun` is done before."""
+    with closing(work):
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as done:
+                made: T = done.value
+                return made
+            yield replace(step, fraction=begun + (1 - begun) * step.fraction)
 
 
 @dataclass
