@@ -23,6 +23,7 @@ def networks(tmp_path_factory):
     """A user's folder with tiny weights of every family, so that every method can run."""
     folder = tmp_path_factory.mktemp("networks")
     beside("toys").write_networks(folder)
+    beside("separated").write_networks(folder)
     before = os.environ.get(FOLDER_VARIABLE)
     os.environ[FOLDER_VARIABLE] = str(folder)
     yield folder
@@ -55,6 +56,12 @@ def toys():
     module.register()
     yield module
     module.remove()
+
+
+@pytest.fixture
+def separated():
+    """Little heads with iron and myelin, and tiny networks for them; ``tests/separated.py``."""
+    return beside("separated")
 
 
 @pytest.fixture

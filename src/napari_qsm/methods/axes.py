@@ -39,9 +39,9 @@ class Axes:
         return np.flip(volume.transpose(*self.order, *range(3, volume.ndim)), self.flips)
 
     def restore(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return a volume in the stored order again."""
-        back = np.argsort(self.order)
-        return np.ascontiguousarray(np.flip(volume, self.flips).transpose(*back))
+        """Return a volume, with further axes last if it has any, in the stored order again."""
+        back = (*np.argsort(self.order), *range(3, volume.ndim))
+        return np.ascontiguousarray(np.flip(volume, self.flips).transpose(back))
 
     def grid(self, stored: Grid) -> Grid:
         """Return the grid in the new order: the same voxels at the same places."""

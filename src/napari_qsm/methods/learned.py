@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from napari_qsm.networks import tiling, weights
 from napari_qsm.networks.background import in_background
 from napari_qsm.networks.inverter import Estimate, Inverter
 from napari_qsm.networks.precision import Precision, autocast, chosen
+from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card
 from napari_qsm.process import Step, parameter
 from napari_qsm.surroundings import bounding_box
@@ -131,13 +133,13 @@ def seen(
             except StopIteration as done:
                 made = done.value
                 break
-            yield replace(space.step(step.fraction, _within(step.message)), preview=step.preview)
+            yield replace(space.step(step.fraction, within(step.message)), preview=step.preview)
     told = " and ".join(name for name in names if name != "field")
     if told:
         space.notes.append(f"The network starts from the maps of: {told}.")
     box = bounding_box(acquisition.mask)
-    inputs = _framed(made[(slice(None), *box)], space.device)
-    mask = _framed(acquisition.mask[box][None].astype(np.float32), space.device)
+    inputs = framed(made[(slice(None), *box)], space.device)
+    mask = framed(acquisition.mask[box][None].astype(np.float32), space.device)
     x, y, z = (part.stop - part.start for part in box)
     return Seen(inputs, mask, (x, y, z))
 
@@ -183,7 +185,7 @@ def estimate(
     dtype = chosen(space.device, precision)
     if dtype == torch.bfloat16:
         space.notes.append("The network ran in bfloat16.")
-    parts = _tiles(space, network, view, dtype)
+    parts = tiles_of(space, network.unet.architecture, view.mask.shape[-3:], dtype)
     signs = (1.0, -1.0) if symmetric else (1.0,)
     mean = torch.zeros_like(view.mask)
     variance = torch.zeros_like(view.mask) if network.design.uncertain else None
@@ -211,16 +213,15 @@ def estimate(
     return Estimate(mean, None if variance is None else variance.sqrt_().mul_(view.mask))
 
 
-def _tiles(
-    space: Workspace, network: Inverter, view: Seen, dtype: torch.dtype
+def tiles_of(
+    space: Workspace, architecture: Architecture, shape: Sequence[int], dtype: torch.dtype
 ) -> list[tiling.Tile]:
     """Return the tiles that the free memory asks for; noted where it is more than one."""
-    architecture, shape = network.unet.architecture, view.mask.shape[-3:]
     free = tiling.free_memory(space.device)
     voxel = tiling.footprint(architecture, 1, dtype.itemsize)
     made = tiling.tiles(architecture, shape, int(tiling.SHARE * free / voxel))
     if len(made) > 1:
-        whole = voxel * view.mask.numel() / 2**30
+        whole = voxel * math.prod(shape) / 2**30
         space.notes.append(
             f"The network ran over {len(made)} tiles, which give what one pass gives: in one pass "
             f"it would take {whole:.1f} GB, and {free / 2**30:.1f} GB are free."
@@ -228,13 +229,13 @@ def _tiles(
     return made
 
 
-def _within(message: str) -> str:
+def within(message: str) -> str:
     """Return the message of a method that makes a channel as part of another's."""
     label, _, told = message.partition(": ")
     return f"{label}, {told}" if told else label
 
 
-def _framed(volumes: FloatArray, device: torch.device) -> Tensor:
+def framed(volumes: FloatArray, device: torch.device) -> Tensor:
     """Return (C, X, Y, Z) as (1, C, ...) with a margin of zeros, on the device."""
     padded = np.pad(volumes, [(0, 0), *[(MARGIN, MARGIN)] * 3])
     return torch.from_numpy(padded)[None].to(device)

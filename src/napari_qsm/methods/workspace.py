@@ -47,7 +47,9 @@ _SUM = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32}
 
 
 @dataclass(frozen=True)
-class _Lattice:
+class Lattice:
+    """A grid as far as the dipole must know it."""
+
     shape: tuple[int, int, int]
     voxel_size: tuple[float, float, float]
     b0_direction: tuple[float, float, float]
@@ -92,9 +94,10 @@ class Workspace:
         self.chosen: dict[str, Any] = {}
         self.extras: dict[Quantity, FloatArray] = {}
         shape = fourier.smooth_shape([s.stop - s.start for s in self._box], padding)
-        lattice = _Lattice(shape, grid.voxel_size, grid.b0_direction)
+        lattice = Lattice(shape, grid.voxel_size, grid.b0_direction)
         self.dipole = DipoleConvolution(lattice, padded_shape=shape, device=device)
         self.voxel_size = grid.voxel_size
+        self.b0_direction = grid.b0_direction
 
     def __enter__(self) -> Self:
         self._threads = fitting_threads(self.device, math.prod(self.shape))

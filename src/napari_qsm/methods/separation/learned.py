@@ -1,0 +1,198 @@
+"""What the networks that separate sources share: their inputs, weights and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
+from napari_qsm.methods.channels import channels
+from napari_qsm.methods.frame import outside
+from napari_qsm.methods.grounding import grounding
+from napari_qsm.methods.learned import (
+    MARGIN,
+    framed,
+    offered,
+    origin,
+    precision_parameter,
+    tiles_of,
+    within,
+    working,
+)
+from napari_qsm.methods.registry import Step, parameter
+from napari_qsm.methods.separation.closed_form import GIVEN, inversions
+from napari_qsm.methods.separation.shared import Separating, Sources, SourceSpace
+from napari_qsm.networks import tiling, weights
+from napari_qsm.networks.precision import Precision, autocast, chosen
+from napari_qsm.networks.separator import Separator, Unrolled
+from napari_qsm.networks.unet import Architecture
+from napari_qsm.networks.weights import Card
+from napari_qsm.surroundings import bounding_box
+
+PREPARED = 0.5
+"""Fraction of the work after which the network runs."""
+
+AS_LEARNED = "as learned"
+"""Stands for the inversion that the weights learned with."""
+
+
+class Learned(Separating):
+    """Parameters of every network that separates."""
+
+    inversion: str = parameter(
+        AS_LEARNED,
+        "Method that makes the susceptibility the network starts from: the one it learned with, "
+        "another, or the given map.",
+        choices=lambda: (AS_LEARNED, *inversions()),
+    )
+    precision: Precision = precision_parameter()
+
+
+def opened(key: str, device: torch.device, family: str) -> tuple[Separator | Unrolled, Card]:
+    """Return a network with its weights on a device, and its card.
+
+    Raises
+    ------
+    InputError
+        If there are no such weights, they are damaged, or belong to another family.
+    """
+    network, card = weights.load_separator(key, device)
+    if card.family != family:
+        known = ", ".join(offered(family)) or "none"
+        raise InputError(
+            f"The weights '{key}' are of the family '{card.family}'; weights of {family} were "
+            f"expected, and there are {known}."
+        )
+    if device.type == "cpu":
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network, card
+
+
+def measured_sources(
+    acquisition: Acquisition,
+    space: SourceSpace,
+    card: Card,
+    inversion: str,
+    rate: FloatArray | None = None,
+) -> Generator[Step, None, Tensor]:
+    """Return ``y = [chi; R2'/Dr; field]`` in ppm, (1, 3, X, Y, Z), in the mask's box with a margin.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        With a local field.
+    space : SourceSpace
+        Knows R2' and Dr.
+    card : Card
+        Of the weights.
+    inversion : str
+        Of what makes chi; `AS_LEARNED`, or ``"given"``.
+    rate : (X, Y, Z) array, optional
+        In 1/s, instead of R2'; it may be negative.
+
+    Raises
+    ------
+    InputError
+        If a given susceptibility is asked for and there is none.
+    """
+    learned, mask = card.design.channels[0], acquisition.mask
+    space.notes.append(origin(card))
+    made = yield from _susceptibility(
+        acquisition, space, learned if inversion == AS_LEARNED else inversion
+    )
+    if inversion not in (AS_LEARNED, learned):
+        space.notes.append(f"The network learned with the maps of {learned}, not with these.")
+    if reasons := outside(acquisition.grid, card):
+        space.notes.append(
+            f"The network learned from {' and '.join(reasons)}: this lies outside; the physics "
+            "around the network is that of the data."
+        )
+    decay = (space.r2prime if rate is None else rate) / np.float32(space.relaxivity.mean) * mask
+    shift = grounding(made, decay, mask)
+    space.notes.append(
+        f"{1e3 * shift:+.1f} ppb were added to the susceptibility, which makes it zero where "
+        "relaxation says that there are no sources."
+    )
+    field = acquisition[Quantity.LOCAL_FIELD] * mask
+    volumes = np.stack([(made + np.float32(shift)) * mask, decay, field]).astype(np.float32)
+    return framed(volumes[(slice(None), *bounding_box(mask))], space.device)
+
+
+def _susceptibility(
+    acquisition: Acquisition, space: SourceSpace, name: str
+) -> Generator[Step, None, FloatArray]:
+    """Return the susceptibility in ppm that a network starts from, made or given."""
+    if name == GIVEN:
+        if Quantity.CHI not in acquisition:
+            raise InputError(
+                "The network was asked to start from a given susceptibility, and there is none; "
+                "choose a map to start from, or an inversion."
+            )
+        space.notes.append("The network starts from the given susceptibility.")
+        given: FloatArray = acquisition[Quantity.CHI] * acquisition.mask
+        return given
+    space.notes.append(f"The network starts from the map of: {name}.")
+    running = channels(acquisition, (name,), space.device, share=PREPARED)
+    with closing(running):
+        while True:
+            try:
+                step = next(running)
+            except StopIteration as done:
+                made: FloatArray = done.value[0]
+                return made
+            told = space.step(step.fraction, within(step.message))
+            yield replace(told, preview=step.preview)
+
+
+def runner(
+    space: SourceSpace,
+    module: nn.Module,
+    architecture: Architecture,
+    shape: Sequence[int],
+    precision: Precision,
+) -> Callable[[Tensor, float, str], Generator[Step, None, Tensor]]:
+    """Return what passes volumes (1, C, X, Y, Z) through a module, in tiles where it must be.
+
+    It takes the volumes, a fraction and a message, and makes (1, 2, X, Y, Z).
+    """
+    dtype = chosen(space.device, precision)
+    if dtype == torch.bfloat16:
+        space.notes.append("The network ran in bfloat16.")
+    parts = tiles_of(space, architecture, shape, dtype)
+
+    def run(volumes: Tensor, fraction: float, message: str) -> Generator[Step, None, Tensor]:
+        made = torch.zeros((1, 2, *shape), device=space.device)
+
+        def one(part: tiling.Tile) -> None:
+            shown, kept, inner = ((slice(None), slice(None), *box) for box in part.boxes)
+            with torch.inference_mode(), autocast(space.device, dtype):
+                made[kept] = module(volumes[shown])[inner]
+
+        for part in parts:
+            yield from working(
+                space,
+                lambda part=part: one(part),  # type: ignore[misc]
+                module,
+                fraction=fraction,
+                message=message,
+            )
+        return made
+
+    return run
+
+
+def sources_of(volumes: Tensor, acquisition: Acquisition, space: SourceSpace) -> Sources:
+    """Return (1, 2, X, Y, Z) with a margin as padded sources, zero outside the mask."""
+    inner = volumes[0]
+    sides = [part.stop - part.start for part in bounding_box(acquisition.mask)]
+    for axis, side in enumerate(sides, start=1):
+        inner = inner.narrow(axis, MARGIN, side)
+    missing = [whole - side for whole, side in zip(space.shape, sides, strict=True)]
+    pads = [n for size in reversed(missing) for n in (0, size)]
+    positive, negative = nn.functional.pad(inner, pads) * space.region()
+    return Sources(positive, negative)
