@@ -23,7 +23,11 @@ IRON = Colormap([[0, 0, 0], [0.85, 0.1, 0.0], [1.0, 0.8, 0.1]], name="iron")
 MYELIN = Colormap([[0, 0, 0], [0.0, 0.2, 0.85], [0.1, 0.85, 1.0]], name="myelin")
 """Colours of chi+ and chi-: where there is much of both, their light adds up to white."""
 
-_LOOK = ("colormap", "blending", "opacity", "rendering", "visible")
+_LOOK = ("colormap", "contrast_limits", "gamma", "blending", "opacity", "rendering", "visible")
+
+_DEEP_WINDOW, _DEEP_GAMMA = 2.5, 1.3
+"""How much wider the window is in 3D, and its gamma: a projection shows the brightest of every ray,
+and in the window of a slice all of it would be white."""
 
 
 class Pair(NamedTuple):
@@ -131,6 +135,7 @@ class CompositeButton(QPushButton):
 
     def _turned(self, event: object = None) -> None:
         viewer, pair = self._viewer, self.pair
+        self._set_depth()
         if viewer.dims.ndisplay == 2:
             if self._by_itself:
                 self.setChecked(False)
@@ -171,7 +176,18 @@ class CompositeButton(QPushButton):
         for layer, colours in zip(pair, (IRON, MYELIN), strict=True):
             layer.colormap, layer.blending = colours, "additive"
             layer.opacity, layer.rendering = 1.0, "mip"
+        self._set_depth()
+        viewer.layers.selection.active = pair.positive  # its window is the one to turn
         viewer.fit_to_view()
+
+    def _set_depth(self) -> None:
+        """Widen the window of the composite in 3D, and give it back in 2D."""
+        deep = self._viewer.dims.ndisplay == 3
+        for layer, look in self._before.items():
+            if len(look) > 1:
+                low, high = look["contrast_limits"]
+                layer.contrast_limits = (low, _DEEP_WINDOW * high if deep else high)
+                layer.gamma = _DEEP_GAMMA if deep else look["gamma"]
 
     def _restore(self) -> None:
         """Show everything as it was; what has come since stays as it is."""

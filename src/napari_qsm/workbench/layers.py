@@ -141,7 +141,8 @@ def map_layers(maps: Maps, title: str) -> Iterator[LayerData]:
         "provenance": provenance,
         "maps": maps,  # lives as long as one of its layers does
     }
-    for quantity in sorted(maps.volumes, key=lambda q: q is Quantity.CHI):
+    telling = (Quantity.CHI_NEG, Quantity.CHI_POS, Quantity.CHI)
+    for quantity in sorted(maps.volumes, key=lambda q: telling.index(q) if q in telling else -1):
         volume = Volume(
             data=maps[quantity],
             grid=maps.grid,
