@@ -184,3 +184,26 @@ def test_every_shipped_preset_is_offered_and_taken(loaded):
         action.trigger()
         assert action.text() in loaded.run.status.text()
         assert loaded.preparation.recipe == read_preset(action.text())
+
+
+def test_the_fitted_r2star_reaches_methods_that_use_it(hands, reconstruct, qtbot):
+    hands.prepare()
+    reconstruct.workbench.choose_method("medi")  # its CSF is found by R2*
+    assert reconstruct.inputs.roles["r2star"].layer.name == "R2*"
+
+    def told():
+        acquisition = reconstruct.workbench.understanding.acquisition
+        return acquisition is not None and Quantity.R2STAR in acquisition
+
+    qtbot.waitUntil(told, timeout=10_000)
+    made = hands.dock.preparation.made[Place.RELAXATION].maps[Quantity.R2STAR]
+    acquisition = reconstruct.workbench.understanding.acquisition
+    assert np.allclose(acquisition[Quantity.R2STAR], made)
+    reconstruct.workbench.choose_method("tv")
+    qtbot.waitUntil(
+        lambda: (
+            understood(reconstruct)
+            and Quantity.R2STAR not in reconstruct.workbench.understanding.acquisition
+        ),
+        timeout=10_000,
+    )

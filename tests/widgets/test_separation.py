@@ -8,9 +8,12 @@ from superqt.utils import WorkerBase
 
 from napari_qsm.acquisition import Maps, Provenance, Quantity
 from napari_qsm.methods.registry import Parameters, Step, method, parameter, unregister
+from napari_qsm.widgets import separation_texts as texts
 from napari_qsm.widgets.composite import IRON, MYELIN, pair_of
+from napari_qsm.widgets.explore import ExploreWidget
 from napari_qsm.widgets.reconstruct import ReconstructWidget
 from napari_qsm.workbench.layers import quantity_of
+from napari_qsm.workbench.report import as_command, as_python
 
 POS, NEG, CHI = Quantity.CHI_POS, Quantity.CHI_NEG, Quantity.CHI
 RATES = (Quantity.R2PRIME, Quantity.R2STAR)
@@ -208,3 +211,68 @@ def test_methods_are_listed_under_their_groups(split_dock):
     assert not any(model.item(row).isEnabled() for row in headings)
     assert combo.findData("splitter") > headings[1] > combo.findData("tv") > headings[0]
     assert not split_dock.method.wrappers.isEnabled()  # wrappers make one map
+
+
+def test_the_composite_has_a_wider_window_in_3d_and_gives_it_back(separated, viewer):
+    separated.view.composite.setChecked(True)
+    viewer.dims.ndisplay = 3
+    assert of(viewer, POS).contrast_limits[1] > 2 * POS.window[1]
+    viewer.dims.ndisplay = 2
+    assert tuple(of(viewer, POS).contrast_limits) == POS.window
+    separated.view.composite.setChecked(False)
+    assert tuple(of(viewer, NEG).contrast_limits) == NEG.window
+    assert of(viewer, NEG).gamma == 1
+
+
+def test_a_separation_exports_a_command_with_its_rates(separated, viewer):
+    maps = of(viewer, CHI).metadata["qsm"]["maps"]
+    told = as_command(maps)
+    assert "--r2prime r2prime.nii.gz" in told
+    assert "--method splitter" in told
+    assert "r2prime=read_volume('r2prime.nii.gz')" in as_python(maps)
+
+
+@pytest.fixture
+def explored(split_dock, viewer, add, brain, qtbot, monkeypatch):
+    """The panel of lesions in an Explore dock beside the Reconstruct dock."""
+    add(viewer, rate(brain), Quantity.R2PRIME)
+    monkeypatch.setattr("napari_qsm.widgets.explore.dock_of", lambda _: split_dock)
+    made = ExploreWidget(viewer)
+    qtbot.addWidget(made, before_close_func=lambda w: w.shut_down())
+    yield made.linearity
+    made.shut_down()
+    WorkerBase.await_workers(10_000)
+
+
+def test_a_drawn_lesion_is_tried_and_its_slopes_are_told(explored, viewer, qtbot):
+    panel = explored
+    qtbot.waitUntil(lambda: panel.reason_not_to_run() == texts.NO_REGION, timeout=10_000)
+    qtbot.mouseClick(panel.draw_button, Qt.MouseButton.LeftButton)
+    drawn = viewer.layers[texts.DRAWN]
+    assert drawn.mode == "paint"
+    assert panel.region.layer is drawn
+    assert drawn.data.shape == of(viewer, Quantity.LOCAL_FIELD).data.shape
+    drawn.paint((10, 14, 12), 1)
+    panel.strengths.setText("1, 2, 4")
+    qtbot.waitUntil(panel.run.button.isEnabled, timeout=10_000)
+    qtbot.mouseClick(panel.run.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: panel.made is not None, timeout=20_000)
+    assert panel.made.strengths == (1.0, 2.0, 4.0)
+    assert panel.made.voxels == np.count_nonzero(drawn.data)
+    slopes = [one.slope for one in panel.made.responses]
+    assert sum(slope for slope in slopes if np.isfinite(slope)) > 0
+    assert "slope" in panel.slopes.text()
+    curves = [item for item in panel.plot.getPlotItem().listDataItems() if item.name()]
+    assert [curve.name() for curve in curves] == ["χ+", "χ-"]
+    for curve, one in zip(curves, panel.made.responses, strict=True):
+        assert np.allclose(curve.getData()[1], 1000 * np.array(one.values))
+
+
+def test_a_lesion_that_is_not_there_is_told_in_a_sentence(explored, viewer, qtbot):
+    panel = explored
+    qtbot.mouseClick(panel.draw_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(panel.run.button.isEnabled, timeout=10_000)
+    panel.start()
+    qtbot.waitUntil(lambda: "label 1" in panel.run.status.text(), timeout=10_000)
+    assert panel.made is None
+    assert panel.run.button.text() == texts.TRY
