@@ -40,6 +40,9 @@ GIVES = (
 BISECTIONS = 40
 """Halvings of the interval that the zero of chi lies in."""
 
+ROUNDING = 1e-7
+"""ppm by which chi may exceed R2' for nothing."""
+
 SAMPLE = 100_000
 """Voxels it is looked for in."""
 
@@ -204,8 +207,8 @@ def zero_of(chi: Tensor, rate: Tensor, relaxivity: Relaxivity, region: Tensor) -
     inside, decay = _some(chi[region]), _some(rate[region])
     if not len(inside):
         return 0.0
-    above = inside - decay / relaxivity.positive
-    below = inside + decay / relaxivity.negative
+    above = inside - decay / relaxivity.positive - ROUNDING
+    below = inside + decay / relaxivity.negative + ROUNDING
 
     def slope(shift: float) -> float:
         return float((above + shift).clamp_(min=0).sum() + (below + shift).clamp_(max=0).sum())
