@@ -36,8 +36,13 @@ def shown(dock):
 
 
 @pytest.mark.parametrize("key", [k for k, m in methods().items() if m.orientations == 1])
-def test_clicking_run_brings_the_maps_as_layers(dock, qtbot, viewer, key):
+def test_clicking_run_brings_the_maps_as_layers(dock, qtbot, viewer, add, brain, key):
     choose(dock, key)
+    wanted = methods()[key]
+    for quantity in {*wanted.needs, *wanted.one_of[:1]} - {Quantity.LOCAL_FIELD}:
+        rate = np.random.default_rng(1).uniform(15, 25, brain.shape).astype(np.float32)
+        add(viewer, rate * brain, quantity)
+    qtbot.waitUntil(dock.run.button.isEnabled, timeout=10_000)
     click(dock, qtbot)
     finish(dock, qtbot)
     chi = next(layer for layer in viewer.layers if quantity_of(layer) is Quantity.CHI)

@@ -12,7 +12,7 @@ from napari_qsm.widgets import separation_texts as texts
 from napari_qsm.widgets.composite import IRON, MYELIN, pair_of
 from napari_qsm.widgets.explore import ExploreWidget
 from napari_qsm.widgets.reconstruct import ReconstructWidget
-from napari_qsm.workbench.layers import quantity_of
+from napari_qsm.workbench.layers import map_layers, quantity_of
 from napari_qsm.workbench.report import as_command, as_python
 
 POS, NEG, CHI = Quantity.CHI_POS, Quantity.CHI_NEG, Quantity.CHI
@@ -276,3 +276,35 @@ def test_a_lesion_that_is_not_there_is_told_in_a_sentence(explored, viewer, qtbo
     qtbot.waitUntil(lambda: "label 1" in panel.run.status.text(), timeout=10_000)
     assert panel.made is None
     assert panel.run.button.text() == texts.TRY
+
+
+def test_iterates_come_hidden_and_with_a_slider(grid, brain):
+    iterates = np.stack([rate(brain, 0.01 * k) for k in range(3)], axis=3)
+    maps = Maps(grid, {CHI: rate(brain), Quantity.CHI_POS_ITERATES: iterates})
+    layers = {keywords["name"]: (data, keywords) for data, keywords, _ in map_layers(maps, "#1")}
+    data, keywords = layers["χ+ by iteration  #1"]
+    assert data.shape[0] == 3
+    assert keywords["axis_labels"][0] == "iteration"
+    assert not keywords["visible"]
+
+
+def test_a_map_to_start_from_is_offered_where_something_is_separated(
+    split_dock, viewer, add, brain, qtbot
+):
+    start = split_dock.inputs.roles["start"]
+    assert not start.isVisibleTo(split_dock)  # this toy has no use for one
+    split_dock.workbench.choose_method("closed_form")
+    assert start.isVisibleTo(split_dock)
+    add(viewer, rate(brain), Quantity.R2PRIME)
+    chi = add(viewer, 1000 * rate(brain, 0.01), CHI)
+    chi.metadata = {"qsm": {**chi.metadata["qsm"], "unit": "ppb"}}
+    start.choose(chi)
+
+    def taken():
+        acquisition = split_dock.workbench.understanding.acquisition
+        return acquisition is not None and CHI in acquisition
+
+    qtbot.waitUntil(taken, timeout=10_000)
+    found = split_dock.workbench.understanding.acquisition[CHI]
+    assert np.allclose(found, rate(brain, 0.01), atol=1e-6)
+    assert "divided by 1000" in split_dock.findings.text()

@@ -28,6 +28,7 @@ def reconstruct(
     r2prime: options.R2Prime = None,
     r2star: options.R2Star = None,
     r2: options.R2 = None,
+    start: options.Start = None,
     settings: options.Settings = None,
     unit: options.Unit = None,
     b0: options.FieldStrength = None,
@@ -54,7 +55,7 @@ def reconstruct(
     targets_of(chosen.gives, output, stem=stem, overwrite=overwrite)
     acquisition = first = read_field(
         (field, mask, magnitude, noise),
-        {"r2prime": r2prime, "r2star": r2star, "r2": r2},
+        {"r2prime": r2prime, "r2star": r2star, "r2": r2, "start": start},
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

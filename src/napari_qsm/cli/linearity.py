@@ -33,6 +33,7 @@ def linearity(
     r2prime: options.R2Prime = None,
     r2star: options.R2Star = None,
     r2: options.R2 = None,
+    start: options.Start = None,
     settings: options.Settings = None,
     unit: options.Unit = None,
     b0: options.FieldStrength = None,
@@ -66,7 +67,7 @@ def linearity(
     refuse_existing([table], overwrite)
     acquisition = read_field(
         (field, mask, magnitude, noise),
-        {"r2prime": r2prime, "r2star": r2star, "r2": r2},
+        {"r2prime": r2prime, "r2star": r2star, "r2": r2, "start": start},
         unit=chosen_unit,
         field_strength=b0,
         echo_time=te,

@@ -25,6 +25,9 @@ R2Prime = Annotated[
     Path | None, typer.Option("--r2prime", help="R2' in 1/s or 1/ms, for methods that use it.")
 ]
 R2Star = Annotated[Path | None, typer.Option("--r2star", help="R2* in 1/s or 1/ms.")]
+Start = Annotated[
+    Path | None, typer.Option("--start", help="Susceptibility in ppm that the method starts from.")
+]
 R2 = Annotated[Path | None, typer.Option("--r2", help="R2 in 1/s or 1/ms.")]
 Unit = Annotated[
     str | None, typer.Option("--unit", help="Unit of FIELD: ppm, ppb, Hz, rad or rad/s.")

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 def read_field(
     paths: tuple[Path, Path | None, Path | None, Path | None],
-    rates: Mapping[str, Path | None] | None = None,
+    others: Mapping[str, Path | None] | None = None,
     **constants: Any,
 ) -> Acquisition:
     """Read field, mask, magnitude and noise, the latter three if they are given, into one.
 
-    The `rates` (r2star, r2, r2prime, as far as they are given) and the `constants` are those of
-    `napari_qsm.preparation.assemble.assemble`.
+    The `others` (r2star, r2, r2prime, start, as far as they are given) and the `constants` are
+    those of `napari_qsm.preparation.assemble.assemble`.
     """
     from napari_qsm.io.nifti import read_volume
     from napari_qsm.preparation.assemble import assemble
 
     field, mask, magnitude, noise = paths
-    beside = {"mask": mask, "magnitude": magnitude, "noise": noise, **(rates or {})}
+    beside = {"mask": mask, "magnitude": magnitude, "noise": noise, **(others or {})}
     given: dict[str, Any] = {name: read_volume(path) for name, path in beside.items() if path}
     return assemble(read_volume(field), **given, **constants)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity, Volume
 from napari_qsm.physics.units import FieldUnit, ppm_per_unit
-from napari_qsm.preparation.rates import RATES, rate
+from napari_qsm.preparation.rates import RATES, beside
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ def assemble(
     r2star: Volume | None = None,
     r2: Volume | None = None,
     r2prime: Volume | None = None,
+    start: Volume | None = None,
     unit: FieldUnit | None = None,
     field_strength: float | None = None,
     echo_time: float | None = None,
@@ -54,20 +55,18 @@ def assemble(
     noise : Volume, optional
         3D standard deviation of the field, as the preparation makes it; in ppm unless its file
         states another `FieldUnit`. 0 says that nothing is known of a voxel.
-    r2star, r2, r2prime : Volume, optional
-        3D relaxation rates; see `napari_qsm.preparation.rates.rate`.
-    unit : FieldUnit, optional
-        Unit of the field.
-    field_strength, echo_time : float, optional
-        B0 in tesla, echo time in seconds.
+    r2star, r2, r2prime, start : Volume, optional
+        3D relaxation rates, and a susceptibility that methods start from; see `rates.beside`.
+    unit, field_strength, echo_time : optional
+        Unit of the field, B0 in tesla, echo time in seconds.
     b0_direction : array_like of three numbers, optional
         B0 along the stored voxel axes.
 
     Returns
     -------
     Acquisition
-        Local field in ppm, zero where it was not finite outside the mask; boolean mask; magnitude;
-        noise in ppm; rates in 1/s. Its history is that of the field.
+        In ppm and 1/s; the field is zero where it was not finite outside the mask. Its history is
+        that of the field.
 
     Raises
     ------
@@ -77,14 +76,15 @@ def assemble(
         the unit that was assumed or read from a file, or the noise is negative, or not a number or
         zero throughout inside the mask.
     """
-    rates = {q: v for q, v in zip(RATES, (r2star, r2, r2prime), strict=True) if v is not None}
-    others = [v for v in (mask, magnitude, noise, *rates.values()) if v is not None]
+    kinds = zip((*RATES, Quantity.CHI), (r2star, r2, r2prime, start), strict=True)
+    more = {quantity: volume for quantity, volume in kinds if volume is not None}
+    others = [v for v in (mask, magnitude, noise, *more.values()) if v is not None]
     # Where B0 lies is decided by the field alone, so doubts about it elsewhere do not matter.
     notes = [*field.notes, *(n for v in others for n in v.notes if not about_b0(n))]
     volumes = [field, *others]
     grid = _grid(field, b0_direction, notes)
     # Those of a rate are of the echoes it was fitted to, which need not be the field's.
-    times = [v.echo_times or None for v in volumes if v not in rates.values()]
+    times = [v.echo_times or None for v in volumes if v not in more.values()]
     constants = Acquisition(
         grid,
         {},
@@ -102,9 +102,9 @@ def assemble(
     if noise is not None:
         made[Quantity.FIELD_NOISE] = _noise(field, noise, inside, constants, notes)
         named[Quantity.FIELD_NOISE] = noise
-    for quantity, volume in rates.items():
+    for quantity, volume in more.items():
         _refuse_misfit(f"{quantity.label} map", field, volume)
-        made[quantity] = rate(quantity, volume, inside, notes)
+        made[quantity] = beside(quantity, volume, inside, notes)
         named[quantity] = volume
     return Acquisition(
         grid,

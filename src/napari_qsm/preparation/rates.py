@@ -1,4 +1,4 @@
-"""Maps of relaxation rates as they come from files and layers, brought to 1/s."""
+"""Relaxation rates as they come from files and layers, in 1/s, and a map to start from, in ppm."""
 
 from __future__ import annotations
 
@@ -37,6 +37,41 @@ def rate_factor(quantity: Quantity, unit: str | None) -> float:
         f"The {quantity.label} is said to be in '{unit}' where 1/s or 1/ms was expected; "
         "correct its sidecar."
     )
+
+
+def beside(
+    quantity: Quantity, volume: Volume, inside: NDArray[np.bool_], notes: list[str]
+) -> NDArray[np.floating]:
+    """Return a `rate` in 1/s, or the `start` of an iteration in ppm, whichever the quantity is."""
+    if quantity is Quantity.CHI:
+        return start(volume, inside, notes)
+    return rate(quantity, volume, inside, notes)
+
+
+def start(volume: Volume, inside: NDArray[np.bool_], notes: list[str]) -> NDArray[np.floating]:
+    """Return a susceptibility to start from, in ppm and zero outside the mask.
+
+    Raises
+    ------
+    InputError
+        If it is not one 3D volume of finite numbers in the mask, in ppm or ppb.
+    """
+    unit = (volume.unit or "ppm").strip().lower()
+    if volume.data.ndim != 3 or unit not in ("ppm", "ppb"):
+        raise InputError(
+            f"The susceptibility to start from has shape {volume.data.shape} and is in {unit} "
+            "where one 3D volume in ppm or ppb was expected; choose another map."
+        )
+    values = np.where(inside, volume.data, 0).astype(np.float64)
+    if count := int(np.count_nonzero(~np.isfinite(values))):
+        raise InputError(
+            f"The susceptibility to start from holds {count} voxels inside the mask that are not "
+            "numbers (NaN or Inf); choose another map."
+        )
+    if unit == "ppb":
+        notes.append("The susceptibility to start from was divided by 1000 to be in ppm.")
+        return values / 1000
+    return values
 
 
 def rate(

@@ -31,9 +31,10 @@ _ROLES: dict[str, tuple[str, tuple[Quantity, ...], tuple[type[Layer], ...], str,
     "r2prime": ("R2'", (Quantity.R2PRIME,), (Image,), texts.R2PRIME, True),
     "r2star": ("R2*", (Quantity.R2STAR,), (Image,), texts.R2STAR, True),
     "r2": ("R2", (Quantity.R2,), (Image,), texts.R2, True),
+    "start": ("Start at χ", (Quantity.CHI,), (Image,), texts.START, False),
     "reference": ("Reference χ", (Quantity.CHI,), (Image,), texts.REFERENCE, False),
 }
-_RATES = ("r2prime", "r2star", "r2")
+_SPECIAL = ("r2prime", "r2star", "r2", "start")
 """Roles whose rows are there only for methods that use them, and count only then."""
 
 
@@ -71,18 +72,22 @@ class InputsPanel(QWidget):
         self._soon.timeout.connect(self.choose)
         self._watched: list[EventEmitter] = []
         self._unused: tuple[str, ...] = ()
-        workbench.method_changed.connect(self._show_rates)
-        self._show_rates()
+        workbench.method_changed.connect(self._show_special)
+        self._show_special()
 
-    def _show_rates(self, _: object = None) -> None:
-        """Show the rows of rates that the chosen method uses, and of the zero if it has none."""
+    def _show_special(self, _: object = None) -> None:
+        """Show what only some methods use: rates, and for those that separate a map to start at.
+
+        Their susceptibility has a zero of its own, so that they are not asked for one.
+        """
         chosen = self._workbench.chosen
-        used = chosen.uses
-        self._form.setRowVisible(self.zero, Quantity.CHI_POS not in chosen.gives)
-        unused = tuple(key for key in _RATES if self.roles[key].accepts[0] not in used)
+        separates = Quantity.CHI_POS in chosen.gives
+        self._form.setRowVisible(self.zero, not separates)
+        used = {*chosen.needs, *chosen.uses} - (set() if separates else {Quantity.CHI})
+        unused = tuple(key for key in _SPECIAL if self.roles[key].accepts[0] not in used)
         if unused != self._unused:
             self._unused = unused
-            for key in _RATES:
+            for key in _SPECIAL:
                 self._form.setRowVisible(self.roles[key], key not in unused)
             self._choose_soon()
 
@@ -178,7 +183,7 @@ class InputsPanel(QWidget):
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
         self._watch([])
-        self._workbench.method_changed.disconnect(self._show_rates)
+        self._workbench.method_changed.disconnect(self._show_special)
         self.zero.disconnect_viewer()
         self.orientations.disconnect_viewer()
         for choice in self.roles.values():

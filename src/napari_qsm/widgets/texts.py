@@ -21,6 +21,7 @@ R2STAR = (
     "R2* in 1/s or 1/ms, as Prepare makes it. Methods that separate take R2' = R2* - R2, with a "
     "nominal R2 where none is chosen."
 )
+START = "Optional: a χ map to begin with, or to separate ('given')."
 R2 = "R2 in 1/s or 1/ms, of spin echoes: makes R2' of R2*."
 ZERO = (
     "What susceptibility is relative to: a constant makes no field, so somebody must choose. "

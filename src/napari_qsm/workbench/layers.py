@@ -34,7 +34,12 @@ LayerData = tuple[NDArray[Any], dict[str, Any], str]
 
 _MASK_COLOUR = "#ffd166"
 
-_SOURCES = (Quantity.CHI_POS, Quantity.CHI_NEG)
+_SOURCES = (
+    Quantity.CHI_POS,
+    Quantity.CHI_NEG,
+    Quantity.CHI_POS_ITERATES,
+    Quantity.CHI_NEG_ITERATES,
+)
 """Light that adds up: two maps that are never negative, in one place."""
 
 TRUTH = "χ  truth"
@@ -153,7 +158,18 @@ def map_layers(maps: Maps, title: str) -> Iterator[LayerData]:
             notes=provenance.notes,
             history=(*provenance.history, replace(provenance, history=())),
         )
-        yield layer_data(volume, quantity, f"{quantity.symbol or quantity.label}  {title}", facts)
+        name = quantity.symbol or quantity.label
+        if volume.data.ndim == 3:
+            yield layer_data(volume, quantity, f"{name}  {title}", facts)
+        else:
+            yield _iterates(volume, quantity, f"{name} by iteration  {title}", facts)
+
+
+def _iterates(volume: Volume, quantity: Quantity, name: str, facts: Mapping[str, Any]) -> LayerData:
+    """Return the hidden layer that shows a map after every iteration, on a slider."""
+    data, keywords, kind = layer_data(volume, quantity, name, facts)
+    labels = ("iteration", *keywords["axis_labels"][1:])
+    return data, keywords | {"axis_labels": labels, "visible": False}, kind
 
 
 def facts_of(layer: Layer) -> Mapping[str, Any] | None:
@@ -343,6 +359,8 @@ def phantom_layers(phantom: Phantom) -> list[LayerData]:
 _NAMES: tuple[tuple[str, Quantity], ...] = (
     (r"mask|brain_?seg", Quantity.MASK),
     (r"dseg|labels|atlas", Quantity.LABELS),
+    (r"paramagneticiterates", Quantity.CHI_POS_ITERATES),
+    (r"diamagneticiterates", Quantity.CHI_NEG_ITERATES),
     (r"paramagnetic|chi_?pos", Quantity.CHI_POS),
     (r"diamagnetic|chi_?neg", Quantity.CHI_NEG),
     (r"sigma_?pos", Quantity.SIGMA_POS),

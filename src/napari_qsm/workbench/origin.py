@@ -29,6 +29,7 @@ BESIDE = {
     Quantity.R2PRIME: "r2prime",
     Quantity.R2STAR: "r2star",
     Quantity.R2: "r2",
+    Quantity.CHI: "start",
 }
 """What goes in beside a local field, by the names of `assemble` and of the options."""
 
@@ -133,8 +134,9 @@ class Origin:
 
     @property
     def warm(self) -> bool:
-        """Whether the method began at a map of susceptibility that was there."""
-        return Quantity.CHI.key in self.made.inputs
+        """Whether the method began at a map of susceptibility that nobody chose."""
+        begun = Quantity.CHI.key
+        return begun in self.made.inputs and begun not in self.made.sources
 
     def recipe(self) -> Recipe:
         """Return the chain as a recipe; the method has its settings, every choice being stated."""
@@ -231,6 +233,7 @@ def _inputs(made: Provenance) -> dict[str, Given]:
         name: _given(made.sources.get(name, ""), name.replace("@", "-"))
         for name in made.inputs
         if not (name == Quantity.MASK.key and derived)
+        and (name != Quantity.CHI.key or name in made.sources)
         and name.partition("@")[0] in {q.key for q in (Quantity.LOCAL_FIELD, *BESIDE)}
         and ("@" not in name or name.startswith(Quantity.LOCAL_FIELD.key))
     }

@@ -36,6 +36,8 @@ class Inputs:
         As loaded; `field` in any unit, `noise` its standard deviation.
     r2star, r2, r2prime : Volume, optional
         Relaxation rates in 1/s or 1/ms.
+    start : Volume, optional
+        A susceptibility that methods which iterate, or separate it, begin with.
     reference : Volume, optional
         A chi map in ppm to compare results with.
     unit : FieldUnit, optional
@@ -57,6 +59,7 @@ class Inputs:
     r2star: Volume | None = None
     r2: Volume | None = None
     r2prime: Volume | None = None
+    start: Volume | None = None
     reference: Volume | None = None
     unit: FieldUnit | None = None
     field_strength: float | None = None
@@ -84,6 +87,7 @@ class Inputs:
             r2star=self.r2star,
             r2=self.r2,
             r2prime=self.r2prime,
+            start=self.start,
             unit=self.unit,
             field_strength=self.field_strength,
             echo_time=self.echo_time,
