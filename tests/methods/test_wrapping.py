@@ -13,7 +13,7 @@ from napari_qsm.methods.registry import find, methods
 from napari_qsm.methods.wrapping import wrap, wrappers
 from napari_qsm.pipeline import Choice, Recipe
 
-SINGLE = [key for key, method in methods().items() if method.orientations == 1]
+SINGLE = [key for key, method in methods().items() if method.wrappable]
 WRAPPED = ["tkd+two_pass", "tv+two_pass", "ndi+two_pass", "tkd+sigma", "tv+sigma",
            "tv+two_pass+sigma"]  # fmt: skip
 every_whole = pytest.mark.parametrize("key", WRAPPED)

@@ -123,6 +123,9 @@ class Wrapper(Generic[P]):
         Its own parameters; no name of theirs may be a method's.
     function : callable
         ``(inner, acquisition, parameters, device) -> Generator[Step, None, Maps]``.
+    of_sources : tuple[Quantity, ...]
+        What it makes beyond that of a method that separates sources; without any it cannot be put
+        around one.
     """
 
     key: str
@@ -133,6 +136,11 @@ class Wrapper(Generic[P]):
     references: tuple[str, ...]
     parameters: type[P]
     function: Callable[[Inner, Acquisition, P, torch.device], Work]
+    of_sources: tuple[Quantity, ...] = ()
+
+    def fits(self, method: Method[Any]) -> bool:
+        """Whether it can be put around a method of one orientation."""
+        return method.wrappable or bool(self.of_sources)
 
     def __call__(self, method: Method[Any]) -> Method[Any]:
         """Wrap a method.
@@ -157,6 +165,7 @@ def wrapper(
     references: tuple[str, ...],
     uses: tuple[Quantity, ...] = (),
     gives: tuple[Quantity, ...] = (),
+    of_sources: tuple[Quantity, ...] = (),
 ) -> Callable[[Callable[[Inner, Acquisition, P, torch.device], Work]], Wrapper[P]]:
     """Turn a generator function into a registered `Wrapper`.
 
@@ -169,7 +178,9 @@ def wrapper(
     def register(function: Callable[[Inner, Acquisition, P, torch.device], Work]) -> Wrapper[P]:
         if key in _WRAPPERS:
             raise ValueError(f"Two wrappers are called '{key}'.")
-        made = Wrapper(key, label, summary, uses, gives, references, parameters, function)
+        made = Wrapper(
+            key, label, summary, uses, gives, references, parameters, function, of_sources
+        )
         _WRAPPERS[key] = made
         return made
 
@@ -204,7 +215,7 @@ def wrap(method: Method[Any], keys: tuple[str, ...]) -> Method[Any]:
         if method.orientations > 1:
             raise InputError(f"'{key}' knows one orientation of a head only, and {method.label} "
                              "inverts several; choose one of them.")  # fmt: skip
-        if not method.wrappable:
+        if not known[key].fits(method):
             raise InputError(f"'{key}' makes one map of susceptibility, and {method.label} "
                              "separates two; choose one of them.")  # fmt: skip
         method = known[key](method)
@@ -221,6 +232,8 @@ def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
         __base__=(wrapper.parameters, method.parameters),  # the last one's fields come first
     )
 
+    sources = wrapper.of_sources if Quantity.CHI_POS in method.gives else ()
+
     def function(acquisition: Acquisition, parameters: Parameters, device: torch.device) -> Work:
         values = dict(parameters)
         own, inside = (
@@ -236,7 +249,7 @@ def _wrapped(wrapper: Wrapper[Any], method: Method[Any]) -> Method[Any]:
         summary=wrapper.summary,
         needs=method.needs,
         uses=tuple(dict.fromkeys((*method.uses, *wrapper.uses))),
-        gives=tuple(dict.fromkeys((*method.gives, *wrapper.gives))),
+        gives=tuple(dict.fromkeys((*method.gives, *wrapper.gives, *sources))),
         references=tuple(dict.fromkeys((*method.references, *wrapper.references))),
         parameters=both,
         function=function,

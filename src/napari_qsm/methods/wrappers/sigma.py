@@ -12,12 +12,20 @@ from napari_qsm.acquisition import Acquisition, FloatArray, Maps, Provenance, Qu
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.methods.wrapping import Inner, wrapper
 from napari_qsm.physics import fourier
+from napari_qsm.preparation.noise import field_noise
 from napari_qsm.process import Parameters, Step, Work, parameter
 
 DISCLAIMER = (
     "The uncertainty is that of noise alone: what regularisation blurs, flattens or leaves of "
     "streaks is not in it."
 )
+
+OF = {
+    Quantity.CHI: Quantity.SIGMA,
+    Quantity.CHI_POS: Quantity.SIGMA_POS,
+    Quantity.CHI_NEG: Quantity.SIGMA_NEG,
+}
+"""Which deviation is that of which map."""
 
 WARM = 0.5
 """About the part of a reconstruction that one takes which starts from the solution; for the
@@ -47,6 +55,7 @@ class Sigma(Parameters):
     references=("10.1002/mrm.21728",),
     uses=(Quantity.FIELD_NOISE,),
     gives=(Quantity.SIGMA,),
+    of_sources=(Quantity.SIGMA_POS, Quantity.SIGMA_NEG),
 )
 def sigma(inner: Inner, acquisition: Acquisition, parameters: Sigma, device: torch.device) -> Work:
     """Reconstruct, and estimate the standard deviation that noise in the field gives the map.
@@ -59,7 +68,9 @@ def sigma(inner: Inner, acquisition: Acquisition, parameters: Sigma, device: tor
     it chose for f and, where it takes a susceptibility, starts from R(f). A method that is a
     Fourier filter with the point response h needs no draws: there, exactly,
     ``sigma^2 = h^2 * sigma_f^2`` (a convolution).
-    ``sigma_f`` is the field noise, or where there is none one number read off the field.
+    ``sigma_f`` is the field noise, or where there is none one number read off the field. Where R
+    separates sources, R2' or the R2* it is made of is drawn as well, with one deviation read off
+    its neighbours, and chi+ and chi- have an uncertainty each.
     Reference: Robson et al. 2008, for uncertainty by reconstructing with noise added.
     """
     first = 0.8 if inner.method.symbol else 1 / (1 + WARM * parameters.draws)
@@ -68,15 +79,18 @@ def sigma(inner: Inner, acquisition: Acquisition, parameters: Sigma, device: tor
         noise, told = _field_noise(acquisition, space)
         yield inner.step(first, "uncertainty", lambda: maps[Quantity.CHI])
         if inner.method.symbol is not None:
-            spread = yield from _filtered(inner.repeating(maps), space, noise)
+            filtered = yield from _filtered(inner.repeating(maps), space, noise)
+            spreads = {Quantity.SIGMA: filtered}
             how = "in closed form, since the method is a Fourier filter"
     if inner.method.symbol is None:
-        spread = yield from _sampled(inner, acquisition, parameters, maps, noise, first)
+        rate, more = _rate_noise(inner, acquisition)
+        told += more
+        spreads = yield from _sampled(inner, acquisition, parameters, maps, noise, rate, first)
         how = (
             f"as the standard deviation of {parameters.draws} reconstructions with noise added, "
             "its variance averaged over neighbouring voxels"
         )
-    volumes = {**maps.volumes, Quantity.SIGMA: spread}
+    volumes = {**maps.volumes, **spreads}
     notes = (*maps.provenance.notes, f"The uncertainty was found {how}; {told}.", DISCLAIMER)
     return Maps(maps.grid, volumes, Provenance(notes=notes, chosen=maps.provenance.chosen))
 
@@ -89,6 +103,18 @@ def _field_noise(acquisition: Acquisition, space: Workspace) -> tuple[FloatArray
     value = space.noise()
     told = f"no map of the field's noise is known, so {value:.2g} ppm was taken everywhere"
     return acquisition.mask * np.float32(value), told
+
+
+def _rate_noise(
+    inner: Inner, acquisition: Acquisition
+) -> tuple[tuple[Quantity, float] | None, str]:
+    """Return the rate a separation separates by, and its deviation in 1/s; none otherwise."""
+    if Quantity.CHI_POS not in inner.method.gives:
+        return None, ""
+    rate = next(q for q in inner.method.one_of if q in acquisition)
+    values = acquisition[rate]
+    noise = field_noise(values, acquisition.mask & (values > 0))
+    return (rate, noise), f", and that of the {rate.label} {noise:.2g} 1/s everywhere"
 
 
 def _filtered(
@@ -113,31 +139,41 @@ def _sampled(
     parameters: Sigma,
     maps: Maps,
     noise: FloatArray,
+    rate: tuple[Quantity, float] | None,
     low: float,
-) -> Generator[Step, None, FloatArray]:
-    """Return the standard deviation over draws; only sums are kept, never the draws."""
-    again, chi, field = (
-        inner.repeating(maps),
-        maps[Quantity.CHI],
-        acquisition[Quantity.LOCAL_FIELD],
-    )
+) -> Generator[Step, None, dict[Quantity, FloatArray]]:
+    """Return standard deviations over draws; only sums are kept, never the draws."""
+    again, chi = inner.repeating(maps), maps[Quantity.CHI]
     start = {Quantity.CHI: chi} if Quantity.CHI in inner.method.uses else {}
-    moments = Moments(chi.shape)
+    moments = {of: Moments(chi.shape) for of in OF if of in maps}
     share = (1 - low) / parameters.draws
     for number in range(parameters.draws):
         rng = np.random.default_rng([parameters.noise_seed, number])
-        drawn = rng.standard_normal(field.shape, dtype=np.float32)
-        drawn *= noise
-        drawn += field
-        given = acquisition.with_volumes({Quantity.LOCAL_FIELD: drawn, **start})
+        given = {Quantity.LOCAL_FIELD: _drawn(rng, acquisition[Quantity.LOCAL_FIELD], noise)}
+        if rate is not None:
+            given[rate[0]] = _drawn(rng, acquisition[rate[0]], np.float32(rate[1]))
         began = low + share * number
         stage = f"draw {number + 1} of {parameters.draws}"
-        made = yield from again.part(given, began, began + share, stage, lambda _: chi)
-        moments.add(made[Quantity.CHI])
+        measured = acquisition.with_volumes({**given, **start})
+        made = yield from again.part(measured, began, began + share, stage, lambda _: chi)
+        for of, moment in moments.items():
+            moment.add(made[of])
         yield inner.step(began + share, stage, lambda: chi)
-    yield inner.step(1.0, "averaging the variance over neighbours", lambda: chi)
-    spread: FloatArray = np.sqrt(_averaged(moments.variance, acquisition.mask))
-    return spread
+    spreads = {}
+    for of, moment in moments.items():
+        yield inner.step(1.0, "averaging the variance over neighbours", lambda: chi)
+        spreads[OF[of]] = np.sqrt(_averaged(moment.variance, acquisition.mask))
+    return spreads
+
+
+def _drawn(
+    rng: np.random.Generator, values: FloatArray, noise: FloatArray | np.float32
+) -> FloatArray:
+    """Return values with noise of a deviation."""
+    drawn: FloatArray = rng.standard_normal(values.shape, dtype=np.float32)
+    drawn *= noise
+    drawn += values
+    return drawn
 
 
 def _averaged(values: FloatArray, mask: NDArray[np.bool_]) -> FloatArray:
