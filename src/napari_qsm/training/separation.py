@@ -86,7 +86,7 @@ class Separation(BaseModel):
     myelin: Range = (0.7, 1.3)
     relaxivity: Range = (0.8, 1.25)
     imbalance: float = 0.2
-    rate_error: Range = (0.4, 3.0)
+    rate_error: Range = (0.3, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +289,7 @@ def _rates(
     gone = np.exp((FIRST_ECHO * (r2star - np.median(r2star[mask]))).clip(-1, 3))
     noise = float(np.exp(rng.uniform(*np.log(separation.rate_error)))) * gone
     depth = ndimage.distance_transform_edt(mask, sampling=sizes)
-    near = rng.uniform(0, 6) * np.exp(-depth / rng.uniform(4, 10))
+    near = rng.uniform(0, 3) * np.exp(-depth / rng.uniform(4, 10))
     near *= np.square(smooth_field(shape, sizes, 15.0, rng))
     fast = r2star + near + noise * rng.standard_normal(shape, dtype=np.float32)
     slow = r2 * rng.uniform(0.93, 1.07) + 0.5 * noise * rng.standard_normal(shape, dtype=np.float32)

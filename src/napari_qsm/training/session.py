@@ -89,8 +89,8 @@ def train(
     with _processes(device) as target, _first_interrupt() as pressed:
         start = None
         if recipe.network.start:
-            network, _ = weights.load_network(recipe.network.start)
-            start = network.state_dict()
+            load = weights.load_separator if recipe.network.separates else weights.load_network
+            start = load(recipe.network.start)[0].state_dict()
         trainer = Trainer(
             recipe, folder, pool or folder / "pool", target, start=start, resume=resume
         )
