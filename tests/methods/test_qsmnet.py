@@ -8,7 +8,7 @@ import torch
 
 from napari_qsm import listing, process
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
-from napari_qsm.methods.direct import corrected
+from napari_qsm.methods.correction import corrected
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.weights import Card, load_network, write

@@ -15,7 +15,7 @@ from napari_qsm.pipeline import Choice, Recipe
 
 SINGLE = [key for key, method in methods().items() if method.wrappable]
 WRAPPED = ["tkd+two_pass", "tv+two_pass", "ndi+two_pass", "tkd+sigma", "tv+sigma",
-           "tv+two_pass+sigma"]  # fmt: skip
+           "tv+two_pass+sigma", "tkd+correction", "tv+correction"]  # fmt: skip
 every_whole = pytest.mark.parametrize("key", WRAPPED)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.correction import CORRECTION, corrected
 from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
 from napari_qsm.methods.guard import watched
 from napari_qsm.methods.learned import (
@@ -18,12 +17,11 @@ from napari_qsm.methods.learned import (
     seen,
     weights_parameter,
 )
-from napari_qsm.methods.registry import Parameters, Reconstruction, Step, parameter
+from napari_qsm.methods.registry import Parameters, Reconstruction, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import Precision
 from napari_qsm.networks.weights import Card
-from napari_qsm.physics import fourier
 
 DISCLAIMER = (
     "Sigma is the standard deviation of each voxel by itself: errors that many voxels share along "
@@ -41,7 +39,7 @@ class Direct(Parameters):
         "gives exactly the flipped map, in twice the time.",
     )
     consistency: float = parameter(
-        7.0,
+        CORRECTION,
         "How far the measured field corrects the map (tau): the square of the map's error over the "
         "field's. 0 trusts the network alone, high values follow the field and its noise.",
         low=0.0,
@@ -110,34 +108,3 @@ def tell_sigma(space: Workspace, sigma: Tensor, card: Card) -> None:
         else "Sigma is what the network says; these weights were not calibrated."
     )
     space.notes.append(f"{told} {DISCLAIMER}")
-
-
-def corrected(space: Workspace, chi: Tensor, ratio: float) -> Generator[Step, None, Tensor]:
-    """Return ``chi + F^-1 [ tau D / (tau D^2 + 1)  F m (f - D chi) ]``, chi made to suit the field.
-
-    With errors of chi and f that are white, and tau the ratio of their variances, it is the most
-    probable map between both. Along the cone, where D is 0, chi stays. Only the residual in the
-    mask is inverted, so that what the mask cuts off is not taken for susceptibility. A network
-    smooths away what it cannot tell from noise; part of that comes back from the field.
-
-    Parameters
-    ----------
-    space : Workspace
-        With a field.
-    chi : Tensor
-        In ppm, padded.
-    ratio : float
-        tau.
-    """
-    told = "letting the field correct the map"
-    yield space.step(0.95, told, lambda: chi)
-    residual = (space.field() - space.dipole(chi)) * space.region()
-    yield space.step(0.95, told, lambda: chi)
-    kernel = space.dipole.spectrum
-    transform = fourier.spectrum(residual).mul_(ratio * kernel / (ratio * kernel.square() + 1))
-    yield space.step(0.95, told, lambda: chi)
-    space.notes.append(
-        f"The field corrected the network's map, whose error was taken to be {ratio**0.5:.2g} "
-        "times the field's."
-    )
-    return chi + fourier.volume(transform, space.shape)

@@ -1,0 +1,53 @@
+"""Correction: a last word of the field, around methods that smooth too much."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_qsm.acquisition import Acquisition, Maps, Provenance, Quantity
+from napari_qsm.methods.correction import CORRECTION, corrected
+from napari_qsm.methods.workspace import Workspace
+from napari_qsm.methods.wrapping import Inner, wrapper
+from napari_qsm.process import Parameters, Work, parameter
+
+
+class Correction(Parameters):
+    """Parameters of the correction."""
+
+    correction: float = parameter(
+        CORRECTION,
+        "How far the measured field corrects the finished map (tau): the square of the map's error "
+        "over the field's. 0 leaves the map, high values follow the field and its noise.",
+        low=0.0,
+        high=100.0,
+        alias="tau",
+    )
+
+
+@wrapper(
+    key="correction",
+    label="corrected by the field",
+    summary="Fine structure that a method smoothed away comes back from what it left unexplained.",
+    parameters=Correction,
+    references=(),
+)
+def correction(
+    inner: Inner, acquisition: Acquisition, parameters: Correction, device: torch.device
+) -> Work:
+    """Reconstruct, then add ``F^-1 [ tau D / (tau D^2 + 1) F m (f - D chi) ]``.
+
+    See `napari_qsm.methods.correction.corrected`. Whatever else the method gave stays as it was: a
+    sigma is that of the map before.
+    """
+    first = yield from inner.part(acquisition, 0.0, 0.94, "first map")
+    with Workspace(acquisition, device, inner.label) as space:
+        yield space.step(0.94, "letting the field correct the map")
+        chi = space.place(first[Quantity.CHI])
+        made = yield from corrected(space, chi, parameters.correction)
+        maps: Maps = yield from space.finish(made)
+    notes = (*first.provenance.notes, *maps.provenance.notes)
+    return Maps(
+        maps.grid,
+        {**first.volumes, **maps.volumes},
+        Provenance(notes=notes, chosen=first.provenance.chosen),
+    )
