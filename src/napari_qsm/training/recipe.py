@@ -171,8 +171,8 @@ class Recipe(_Part):
         for name in self.loss:
             if name not in known:
                 raise ValueError(f"there is no loss '{name}'; there are {', '.join(known)}")
-        if self.learning == "self" and self.network.channels != (FIELD,):
-            raise ValueError("a network that learns from fields alone sees the field alone")
+        if "superposition" in self.loss and self.network.channels != (FIELD,):
+            raise ValueError("the loss 'superposition' needs a network that sees the field alone")
         self._refuse_separation()
         if {"likelihood", "spread"} & set(self.loss) and not self.network.uncertain:
             raise ValueError("the losses 'likelihood' and 'spread' need an uncertain network")
