@@ -153,6 +153,28 @@ def test_a_susceptibility_that_is_not_there_is_refused(separated):
         run("sepnet", measured, inversion="given")
 
 
+def test_noise_drawn_anew_says_how_sure_a_network_is(separated):
+    measured, _, _ = separated.phantom()
+    rng = np.random.default_rng(0)
+    noisy = {
+        quantity: (measured[quantity] + size * rng.standard_normal(measured.grid.shape))
+        * measured.mask
+        for quantity, size in ((Quantity.LOCAL_FIELD, 0.002), (Quantity.R2PRIME, 1.0))
+    }
+    maps = run("sepnet+sigma", measured.with_volumes(noisy), draws=2)
+    for quantity in (Quantity.SIGMA_POS, Quantity.SIGMA_NEG):
+        assert maps[quantity][measured.mask].max() > 0
+        assert not maps[quantity][~measured.mask].any()
+
+
+def test_unequal_relaxivities_reach_the_unrolled_physics(separated):
+    measured, _, _ = separated.phantom()
+    equal = run("unrolled_sepnet", measured)
+    other = run("unrolled_sepnet", measured, dr_positive=114.0, dr_negative=60.0)
+    assert not np.allclose(equal[NEG], other[NEG], atol=1e-3)
+    assert told(other, "differ little")
+
+
 @pytest.mark.parametrize("tilted", [False, True])
 def test_voxels_beyond_those_it_learned_from_are_told(separated, tilted, tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))

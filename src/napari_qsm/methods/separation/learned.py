@@ -112,12 +112,17 @@ def measured_sources(
             f"The network learned from {' and '.join(reasons)}: this lies outside; the physics "
             "around the network is that of the data."
         )
+    if space.relaxivity.positive != space.relaxivity.negative:
+        space.notes.append("The network learned from heads whose Dr+ and Dr- differ little.")
+    yield space.step(PREPARED, "finding the zero of susceptibility")
     decay = (space.r2prime if rate is None else rate) / np.float32(space.relaxivity.mean) * mask
+    yield space.step(PREPARED, "finding the zero of susceptibility")
     shift = grounding(made, decay, mask)
     space.notes.append(
         f"{1e3 * shift:+.1f} ppb were added to the susceptibility, which makes it zero where "
         "relaxation says that there are no sources."
     )
+    yield space.step(PREPARED, "preparing the network's input")
     field = acquisition[Quantity.LOCAL_FIELD] * mask
     volumes = np.stack([(made + np.float32(shift)) * mask, decay, field]).astype(np.float32)
     return framed(volumes[(slice(None), *bounding_box(mask))], space.device)
