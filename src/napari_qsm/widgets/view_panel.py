@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_qsm.acquisition import Quantity
@@ -114,6 +114,9 @@ class ViewPanel(QWidget):
         layout.addWidget(self.convention, 1)
         layout.addWidget(self.save)
         layout.addWidget(self.export)
+        # Names and colour bars in boxes that are not there yet would be an error of napari's.
+        self._soon = QTimer(self, interval=0, singleShot=True)
+        self._soon.timeout.connect(self._follow_grid)
         viewer.canvas.grid.events.enabled.connect(self._grid_changed)
 
     def show_side_by_side(self) -> None:
@@ -133,7 +136,17 @@ class ViewPanel(QWidget):
             label(layer, on)
 
     def _grid_changed(self, event: object = None) -> None:
-        self.grid.setChecked(self._viewer.canvas.grid.enabled)
+        """Follow a grid that somebody else has switched, once napari has its boxes in order."""
+        if self.grid.isChecked() != (on := self._viewer.canvas.grid.enabled):
+            with QSignalBlocker(self.grid):
+                self.grid.setChecked(on)
+            self._soon.start()
+
+    def _follow_grid(self) -> None:
+        show_grid(self._viewer, self.grid.isChecked())
+        if self.composite.isChecked() and self.composite.pair is not None:
+            self._label(tuple(self.composite.pair), True)
+        self._viewer.fit_to_view()
 
     def disconnect_viewer(self) -> None:
         """Stop listening to the viewer (the dock closes)."""
