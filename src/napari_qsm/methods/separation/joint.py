@@ -41,19 +41,20 @@ def chosen_balance(
 ) -> float:
     """Return beta: the one stated, or ``(sigma_f / sigma_r)^2``, noted.
 
-    sigma_f is the field's error and sigma_r the noise of ``R2' / Dr``, read off differences of
-    neighbours, both in ppm.
+    sigma_f is the field's error and sigma_r that of ``R2' / Dr``, both in ppm; see
+    `SourceSpace.rate_error`.
     """
     if stated is not None:
         return stated
     error = max(field_error(space, weighting).error, LEAST_NOISE)
-    rate = space.rate_noise()
-    noise = max(rate / space.relaxivity.mean, LEAST_NOISE)
+    rate, noise = space.rate_error()
+    decay = max(rate / space.relaxivity.mean, LEAST_NOISE)
     why = (
         f"(beta), chosen as the square of the field's error of {error:.2g} ppm over that of "
-        f"R2' / Dr of {noise:.2g} ppm, its noise of {rate:.2g} 1/s"
+        f"R2' / Dr of {decay:.2g} ppm: {rate:.2g} 1/s, of which noise makes {noise:.2g} and doubt "
+        "about Dr the rest"
     )
-    return space.choose("balance", (error / noise) ** 2, why, model)
+    return space.choose("balance", (error / decay) ** 2, why, model)
 
 
 def start_of(acquisition: Acquisition, space: SourceSpace) -> Tensor | None:
