@@ -147,3 +147,23 @@ def test_names_of_rates_are_understood():
     }
     for name, quantity in names.items():
         assert guess_quantity(Path(name), None) is quantity, name
+
+
+def test_raw_phase_is_separated_with_the_fitted_r2star_and_a_measured_r2(
+    typed, save_raw, tmp_path, refused
+):
+    r2 = save_raw(tmp_path / "r2.nii.gz", np.full((12, 13, 14), 4.0, "f4"))
+    settings = ("--method", "closed_form", "--set", "method.inversion=tkd")
+    result = typed("run", "--r2", r2, *settings)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.stdout.split())
+    assert "R2' is the given R2* less the given R2." in words
+    positive = next((tmp_path / "out").rglob("*desc-paramagnetic_Chimap.nii.gz"))
+    negative = next((tmp_path / "out").rglob("*desc-diamagnetic_Chimap.nii.gz"))
+    total = read_volume(positive).data + read_volume(negative).data
+    inside = total > 0
+    assert np.median(total[inside]) >= 0.999 * (10 - 4) / DR  # 10 1/s is what the toy fits
+    elsewhere = save_raw(tmp_path / "small.nii.gz", np.ones((4, 5, 6), "f4"))
+    refused(typed("run", "--r2prime", elsewhere, *settings, output="other"), "small.nii.gz")
+    nothing = typed("run", *settings, output="other", relaxation="none")
+    refused(nothing, "needs a map of R2' or R2*")

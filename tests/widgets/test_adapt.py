@@ -155,7 +155,7 @@ def test_weights_are_offered_by_title_and_their_cards_are_told(qtbot, dock):
     for key, method in dock.workbench.methods.items():
         for name, field in method.parameters.model_fields.items():
             if name == "weights":  # of voxels, or of a network
-                network = key in ("pdi", "pdi_vi", "qsmnet", "uqsm", "fine")
+                network = key in ("pdi", "pdi_vi", "qsmnet", "uqsm", "fine") or "sepnet" in key
                 assert chooses_network(name, field) is network
 
 

@@ -308,3 +308,12 @@ def test_a_map_to_start_from_is_offered_where_something_is_separated(
     found = split_dock.workbench.understanding.acquisition[CHI]
     assert np.allclose(found, rate(brain, 0.01), atol=1e-6)
     assert "divided by 1000" in split_dock.findings.text()
+
+
+@pytest.mark.parametrize("key", ["sepnet", "unrolled_sepnet"])
+def test_a_network_that_separates_is_not_offered_for_adapting(split_dock, key):
+    split_dock.workbench.choose_method("qsmnet")
+    assert split_dock.adapt.button.isVisibleTo(split_dock)
+    split_dock.workbench.choose_method(key)
+    assert not split_dock.adapt.button.isVisibleTo(split_dock)
+    assert not split_dock.adapt.what.isVisibleTo(split_dock)

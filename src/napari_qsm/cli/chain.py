@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -76,6 +76,8 @@ class Wanted:
     dry_run: bool
     method: str | None = None
     labels: Path | None = None
+    r2prime: Path | None = None
+    r2: Path | None = None
 
     @property
     def command(self) -> str:
@@ -121,6 +123,8 @@ def run(
     magnitude: Magnitude = None,
     mask: Mask = None,
     labels: Labels = None,
+    r2prime: options.R2Prime = None,
+    r2: options.R2 = None,
     te: options.EchoTimes = None,
     b0: options.FieldStrength = None,
     b0_dir: options.Direction = None,
@@ -203,7 +207,9 @@ def _loaded(wanted: Wanted) -> tuple[Acquisition, str]:
         measurement = _selected(source.measurements, wanted.select)
         say([f"{measurement.name}: {measurement.summary}"])
         acquisition = source.load(measurement, corrections)
-    return _with_labels(acquisition, wanted.labels), wanted.stem or stem_of(measurement.name)
+    rates = {Quantity.R2PRIME: wanted.r2prime, Quantity.R2: wanted.r2}
+    given = _with_rates(_with_labels(acquisition, wanted.labels), rates)
+    return given, wanted.stem or stem_of(measurement.name)
 
 
 def _with_labels(acquisition: Acquisition, labels: Path | None) -> Acquisition:
@@ -215,6 +221,30 @@ def _with_labels(acquisition: Acquisition, labels: Path | None) -> Acquisition:
     if mismatch := acquisition.grid.mismatch(volume.grid):
         raise InputError(f"The labels in {labels.name} {mismatch}; draw them on this measurement.")
     return acquisition.with_volumes({Quantity.LABELS: volume.data})
+
+
+def _with_rates(acquisition: Acquisition, files: Mapping[Quantity, Path | None]) -> Acquisition:
+    """Add rates that were measured beside the phase, for methods that use them."""
+    import numpy as np
+
+    from napari_qsm.io.nifti import read_volume
+    from napari_qsm.preparation.rates import rate
+
+    for quantity, path in files.items():
+        if path is None:
+            continue
+        volume = read_volume(path)
+        if mismatch := acquisition.grid.mismatch(volume.grid):
+            raise InputError(f"The {quantity.label} in {path.name} {mismatch}; resample it.")
+        notes: list[str] = []
+        known = np.isfinite(volume.data) & (volume.data != 0)  # there is no mask yet
+        acquisition = replace(
+            acquisition,
+            volumes={**acquisition.volumes, quantity: rate(quantity, volume, known, notes)},
+            sources={**acquisition.sources, quantity: str(path)},
+            notes=(*acquisition.notes, *notes),
+        )
+    return acquisition
 
 
 def _corrections(wanted: Wanted) -> Corrections:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_METHOD",
+    "INVERSION",
+    "SEPARATION",
     "Method",
     "Parameters",
     "Reconstruction",
@@ -37,6 +39,9 @@ __all__ = [
 
 Reconstruction = Work
 """A running reconstruction."""
+
+INVERSION, SEPARATION = "Inversion", "Separation"
+"""Groups of methods."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,12 @@ class Method(Process[P]):
     @property
     def group(self) -> str:
         """What kind of maps it makes, in a word, for lists."""
-        return "Separation" if Quantity.CHI_POS in self.gives else "Inversion"
+        return SEPARATION if Quantity.CHI_POS in self.gives else INVERSION
 
     @property
     def wrappable(self) -> bool:
         """Whether something can be put around it: wrappers make one map of one orientation."""
-        return self.orientations == 1 and Quantity.CHI_POS not in self.gives
+        return self.orientations == 1 and self.group == INVERSION
 
     def _asides(self, acquisition: Acquisition) -> tuple[str, ...]:
         if not acquisition.others or self.orientations > 1:

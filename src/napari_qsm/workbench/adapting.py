@@ -10,7 +10,7 @@ import numpy as np
 from pydantic.fields import FieldInfo
 
 from napari_qsm.acquisition import InputError, Maps, Quantity
-from napari_qsm.methods.registry import Method, Parameters
+from napari_qsm.methods.registry import INVERSION, Method, Parameters
 from napari_qsm.methods.wrapping import JOINT
 from napari_qsm.networks import weights
 from napari_qsm.networks.weights import Card
@@ -63,19 +63,22 @@ def chooses_network(name: str, field: FieldInfo) -> bool:
     return name == NETWORK and field.annotation is str
 
 
-def has_network(parameters: type[Parameters]) -> bool:
-    """Whether a method has a network, by the model of its parameters."""
-    return any(chooses_network(*item) for item in parameters.model_fields.items())
+def has_network(method: Method[Any]) -> bool:
+    """Whether a method has a network that can be adapted: one that makes one susceptibility."""
+    fields = method.parameters.model_fields
+    return method.group == INVERSION and any(chooses_network(*item) for item in fields.items())
 
 
 def network_of(bench: Workbench, result: Maps | None = None) -> str:
     """Return the key of the weights to adapt: those chosen, else those a result came from."""
-    if has_network(bench.chosen.parameters):
+    if bench.chosen.group != INVERSION:
+        return ""
+    if has_network(bench.chosen):
         return str(getattr(bench.parameters, NETWORK))
     if result is not None:
         told = result.provenance
         made_by = bench.methods.get(told.method.split(JOINT)[0])
-        if made_by is not None and has_network(made_by.parameters):
+        if made_by is not None and has_network(made_by):
             return str(told.parameters[NETWORK])
     return ""
 

@@ -148,6 +148,9 @@ def _prepare(origin: Origin, raw: Raw, output: str) -> Iterator[str]:
 
 def _run(origin: Origin, raw: Raw, output: str) -> Iterator[str]:
     yield from ("run", *_measured(raw), *_stages(origin), "--method", origin.method.key)
+    for quantity in (Quantity.R2PRIME, Quantity.R2):
+        if quantity.key in origin.made.inputs and (source := origin.made.sources.get(quantity.key)):
+            yield from (f"--{BESIDE[quantity]}", source)
     yield from _sets(changed(origin.method, origin.settings), METHOD)
     if origin.reference is None:
         yield from ("--stage", f"{REFERENCE}={NONE}")
