@@ -167,3 +167,17 @@ def test_raw_phase_is_separated_with_the_fitted_r2star_and_a_measured_r2(
     refused(typed("run", "--r2prime", elsewhere, *settings, output="other"), "small.nii.gz")
     nothing = typed("run", *settings, output="other", relaxation="none")
     refused(nothing, "needs a map of R2' or R2*")
+
+
+def test_separated_susceptibility_keeps_its_own_zero_in_words(typed, tmp_path):
+    settings = ("--method", "closed_form", "--set", "method.inversion=tkd")
+    rates = ("--set", "method.nominal_r2=5")  # the toy fits an R2* of 10 1/s
+    more = ("--set", "reference.to=csf")
+    result = typed("run", *settings, *rates, *more, reference="reference")
+    assert result.exit_code == 0, result.output
+    assert "chi is chi+ less chi- and keeps its own zero" in " ".join(result.stdout.split())
+    chi, positive, negative = (
+        read_volume(next((tmp_path / "out").rglob(f"*{name}Chimap.nii.gz"))).data
+        for name in ("toy_", "paramagnetic_", "diamagnetic_")
+    )
+    assert np.allclose(chi, positive - negative, atol=1e-6)

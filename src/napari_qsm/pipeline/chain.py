@@ -264,7 +264,7 @@ def referenced(
 
 
 def _with_own_zero(maps: Maps) -> Maps:
-    told = "The reference that was asked for was left aside: chi is chi+ less chi- and keeps zero."
+    told = "The reference was left aside: chi is chi+ less chi- and keeps its own zero."
     notes = (*maps.provenance.notes, told)
     return replace(maps, provenance=replace(maps.provenance, notes=notes))
 

@@ -108,7 +108,7 @@ def rate(
     values = volume.data.astype(np.float64)
     unfit = ~np.isfinite(values)
     values[unfit] = 0
-    if (part := np.count_nonzero(unfit & inside) / max(1, np.count_nonzero(inside))) > UNFIT:
+    if (part := np.count_nonzero(unfit & inside) / max(1, int(np.count_nonzero(inside)))) > UNFIT:
         raise InputError(
             f"The {name} is no number (NaN or Inf) in {part:.0%} of the mask where at most "
             f"{UNFIT:.0%} was expected; choose another map or another mask."
