@@ -62,8 +62,8 @@ def rivals(*, slow: bool, only: tuple[str, ...] = ()) -> list[Rival]:
     """
     found = []
     for key, method in methods().items():
-        if only and key not in only:
-            continue
+        if (only and key not in only) or method.one_of:
+            continue  # separations have a benchmark of their own
         fields = method.parameters.model_fields
         if key in CLASSICAL:
             found.append(Rival(method.label, method, {}))

@@ -62,8 +62,8 @@ class Case:
 
     def given_to(self, method: Method[Any]) -> Acquisition | None:
         """Return what a method is run on; None if this case cannot serve it."""
-        if method.missing(self.measured) or Quantity.CHI not in method.gives:
-            return None
+        if method.missing(self.measured) or Quantity.CHI not in method.gives or method.one_of:
+            return None  # separations have a benchmark of their own
         if method.orientations == 1:
             return self.measured
         return None if self.several is None else self.several()
