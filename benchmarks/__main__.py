@@ -14,7 +14,7 @@ import napari_qsm  # noqa: F401  # before torch: it sets how threads wait
 import torch  # isort: skip
 
 from benchmarks.learned import learned_tables
-from benchmarks.linearity import linearity_table
+from benchmarks.linearity import linearity_tables
 from benchmarks.live import SHAPES, live_table
 from benchmarks.memory import memory_table, peak_volumes
 from benchmarks.methods import heads, methods_table, slabs
@@ -70,7 +70,9 @@ def tables(wanted: argparse.Namespace) -> Iterator[str]:
             only=tuple(wanted.only),
         )
     elif wanted.linearity:
-        yield linearity_table(Store(wanted.cache), wanted.figure, slow=wanted.slow)
+        yield from linearity_tables(
+            Store(wanted.cache), wanted.figure, slow=wanted.slow, only=tuple(wanted.only)
+        )
     elif wanted.separation:
         number = min(wanted.cases, 2) if quick else wanted.cases
         yield from separation_tables(number, only=tuple(wanted.only), quick=quick)

@@ -210,7 +210,9 @@ def test_methods_are_listed_under_their_groups(split_dock):
     assert [combo.itemText(row) for row in headings] == ["Inversion", "Separation"]
     assert not any(model.item(row).isEnabled() for row in headings)
     assert combo.findData("splitter") > headings[1] > combo.findData("tv") > headings[0]
-    assert not split_dock.method.wrappers.isEnabled()  # wrappers make one map
+    boxes = split_dock.method.wrappers.boxes
+    assert boxes["sigma"].isEnabled()
+    assert not boxes["two_pass"].isEnabled()  # it makes one map
 
 
 def test_the_composite_has_a_wider_window_in_3d_and_gives_it_back(separated, viewer):

@@ -139,8 +139,8 @@ class Wrapper(Generic[P]):
     of_sources: tuple[Quantity, ...] = ()
 
     def fits(self, method: Method[Any]) -> bool:
-        """Whether it can be put around a method of one orientation."""
-        return method.wrappable or bool(self.of_sources)
+        """Whether it can be put around a method."""
+        return method.orientations == 1 and (method.wrappable or bool(self.of_sources))
 
     def __call__(self, method: Method[Any]) -> Method[Any]:
         """Wrap a method.

@@ -92,7 +92,7 @@ class MethodPanel(QWidget):
         self.summary.setText(f"{plain.summary} <span style='color:gray'>({links})</span>")
         with QSignalBlocker(self.combo):
             self.combo.setCurrentIndex(self.combo.findData(plain.key))
-        self.wrappers.show_wrappers(bench.wrappers, possible=plain.wrappable)
+        self.wrappers.show_wrappers(bench.wrappers, plain)
         if self.form is not None:
             self._layout.removeWidget(self.form)
             self.form.hide()  # it goes with the next round of events, which may be long in coming

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
 
+from napari_qsm.methods.registry import Method
 from napari_qsm.methods.wrapping import wrappers
 
 
@@ -35,9 +38,10 @@ class WrapperRow(QWidget):
         """Keys of the ticked wrappers, the innermost first."""
         return tuple(key for key, box in self.boxes.items() if box.isChecked())
 
-    def show_wrappers(self, keys: tuple[str, ...], *, possible: bool) -> None:
-        """Tick what is around the method; grey everything where nothing can be."""
-        self.setEnabled(possible)
+    def show_wrappers(self, keys: tuple[str, ...], method: Method[Any]) -> None:
+        """Tick what is around a method; grey what cannot be."""
+        known = wrappers()
         for key, box in self.boxes.items():
+            box.setEnabled(known[key].fits(method))
             with QSignalBlocker(box):
                 box.setChecked(key in keys)

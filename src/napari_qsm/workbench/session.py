@@ -16,7 +16,7 @@ from psygnal import Signal
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity, Volume
 from napari_qsm.evaluation.metrics import error_map, nrmse
 from napari_qsm.methods.registry import Method, Parameters, Reconstruction, Step
-from napari_qsm.methods.wrapping import JOINT, wrap
+from napari_qsm.methods.wrapping import JOINT, wrap, wrappers
 from napari_qsm.physics.units import FieldUnit
 from napari_qsm.pipeline import REFERENCE, Choice, referenced
 from napari_qsm.preparation.assemble import assemble
@@ -215,10 +215,10 @@ class Workbench:
 
     def change_method(self, plain: str) -> None:
         """Choose another method in the wrappers that are chosen, as far as they fit around it."""
-        around = self.wrappers
+        around, known = self.wrappers, wrappers()
         self.choose_method(plain)
-        if around and self.chosen.wrappable:
-            self.choose_wrappers(around)
+        if kept := tuple(key for key in around if known[key].fits(self.chosen)):
+            self.choose_wrappers(kept)
 
     def choose_wrappers(self, keys: tuple[str, ...]) -> None:
         """Put other wrappers around the chosen method; what is set stays set."""
