@@ -18,7 +18,7 @@ def choose(dock, key):
 
 def test_there_is_a_box_for_every_wrapper(dock):
     boxes = dock.method.wrappers.boxes
-    assert [box.text() for box in boxes.values()] == ["Two passes", "Uncertainty"]
+    assert [box.text() for box in boxes.values()] == ["Corrected", "Two passes", "Uncertainty"]
     assert all(box.toolTip() for box in boxes.values())
     assert not any(box.isChecked() for box in boxes.values())
 

@@ -26,7 +26,7 @@ class Correction(Parameters):
 
 @wrapper(
     key="correction",
-    label="corrected by the field",
+    label="corrected",
     summary="Fine structure that a method smoothed away comes back from what it left unexplained.",
     parameters=Correction,
     references=(),
