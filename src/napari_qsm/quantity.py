@@ -61,7 +61,7 @@ class Quantity(Enum):
     CHI = ("chi", "susceptibility", "χ", "ppm", (-0.15, 0.15), "gray", "Chimap")
     SIGMA = ("sigma", "uncertainty", "σ", "ppm", (0.0, 0.05), "viridis", "desc-sigma_Chimap")
     CHI_POS = ("chi_pos", "paramagnetic", "χ+", "ppm", (0.0, 0.1), "inferno", "desc-paramagnetic_Chimap")
-    CHI_NEG = ("chi_neg", "diamagnetic", "χ-", "ppm", (0.0, 0.1), "viridis", "desc-diamagnetic_Chimap")
+    CHI_NEG = ("chi_neg", "diamagnetic", "χ-", "ppm", (0.0, 0.1), "bop blue", "desc-diamagnetic_Chimap")
     CHI_POS_ITERATES = ("chi_pos_iterates", "paramagnetic, by iteration", "χ+", "ppm", (0.0, 0.1), "inferno", "desc-paramagneticiterates_Chimap")
     CHI_NEG_ITERATES = ("chi_neg_iterates", "diamagnetic, by iteration", "χ-", "ppm", (0.0, 0.1), "viridis", "desc-diamagneticiterates_Chimap")
     SIGMA_POS = ("sigma_pos", "uncertainty of paramagnetic", "σ+", "ppm", (0.0, 0.05), "viridis", "desc-sigmapos_Chimap")
