@@ -103,7 +103,7 @@ def tell_sigma(space: Workspace, sigma: Tensor, card: Card) -> None:
     space.extras[Quantity.SIGMA] = space.restore(sigma)
     told = (
         f"Sigma was multiplied by {card.calibration:.3g}, so that on held-out synthetic heads one "
-        "sigma holds 68.3 % of the errors."
+        "and two sigma hold 68.3 and 95.4 % of the errors as nearly as one factor can."
         if card.calibration != 1
         else "Sigma is what the network says; these weights were not calibrated."
     )

@@ -24,8 +24,8 @@ from napari_qsm.networks.precision import autocast, chosen
 from napari_qsm.networks.weights import Card
 from napari_qsm.training.cases import MASK, TRUTH
 
-ONE_SIGMA = 68.27
-"""Percentage of errors that one standard deviation of a Gaussian holds."""
+WITHIN = (68.27, 95.45)
+"""Percentage of errors that one and two standard deviations of a Gaussian hold."""
 
 SAMPLE = 20_000
 """Voxels of each case whose errors count, so that large heads count no more than small ones."""
@@ -43,8 +43,9 @@ class Calibration:
         Mean over the cases of ``100 |x - chi| / |chi|`` in the mask, of ``"network"`` and of every
         map it starts from.
     factor : float
-        T, by which sigma is multiplied so that one sigma holds `ONE_SIGMA` percent of the errors;
-        1 for networks without sigma.
+        T, by which sigma is multiplied so that what one sigma holds too much of the errors is what
+        two hold too little (`WITHIN`): errors have longer tails than a Gaussian, and no factor
+        serves both. 1 for networks without sigma.
     before, after : tuple[float, float]
         Percentage of errors within one and two sigma, as the network says it, and with the factor
         of the other half of the cases: what is measured on cases that did not choose it.
@@ -186,7 +187,9 @@ def _centred(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _factor(scores: Sequence[NDArray[np.float32]]) -> float:
-    return float(np.percentile(np.concatenate(list(scores)), ONE_SIGMA))
+    """Return T with ``P(z < T) + P(z < 2 T)`` the sum of `WITHIN`: the middle of a merged list."""
+    together = np.concatenate(list(scores))
+    return float(np.percentile(np.concatenate([together, together / 2]), sum(WITHIN) / 2))
 
 
 def _within(scores: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
