@@ -51,7 +51,7 @@ class PDIVI(Posterior):
     )
     edit: Edited = parameter("all", "Which weights are changed for this patient.")
     iterations: int = parameter(
-        60, "Steps that change the weights; each goes over the whole volume.", low=1, high=1000
+        30, "Steps that change the weights; each goes over the whole volume.", low=1, high=1000
     )
     rate: float = parameter(
         1e-3,
