@@ -102,8 +102,8 @@ def test_without_a_rate_one_sentence_says_what_is_missing(separate, refused):
     refused(separate(), "needs a map of R2' or R2* beside the field")
 
 
-def test_a_wrapper_around_a_separation_is_refused(separate, refused):
-    result = separate(("r2prime", "r2prime"), method="closed_form+sigma")
+def test_two_passes_around_a_separation_are_refused(separate, refused):
+    result = separate(("r2prime", "r2prime"), method="closed_form+two_pass")
     refused(result, "one map of susceptibility")
 
 
