@@ -104,7 +104,7 @@ def test_sigma_rises_where_noise_is_and_where_nothing_is_known(lesion):
     half = np.zeros(SHAPE, bool)
     half[:, 12:] = True
     known, there = noisy(measured, half, 8.0), measured.mask
-    settings = {"regularization": 1e-5, "rate": 1e-2}
+    settings = {"regularization": 1e-5, "rate": 1e-2, "iterations": 40}
 
     def ratio(acquisition, **more):
         sigma = run(acquisition, **settings, **more)[0][Quantity.SIGMA]
