@@ -19,7 +19,7 @@ from benchmarks.methods import Case, slabs
 from benchmarks.store import Result, Settings, Store, Trial
 from benchmarks.tables import markdown
 from napari_qsm import process
-from napari_qsm.acquisition import InputError
+from napari_qsm.acquisition import InputError, Quantity
 from napari_qsm.evaluation.metrics import error_map, nrmse, psnr, rmse
 from napari_qsm.evaluation.similarity import hfen, ssim, xsim
 from napari_qsm.methods.registry import Method, methods
@@ -62,7 +62,7 @@ def rivals(*, slow: bool, only: tuple[str, ...] = ()) -> list[Rival]:
     """
     found = []
     for key, method in methods().items():
-        if (only and key not in only) or method.one_of:
+        if (only and key not in only) or Quantity.CHI_POS in method.gives:
             continue  # separations have a benchmark of their own
         fields = method.parameters.model_fields
         if key in CLASSICAL:

@@ -17,8 +17,8 @@ truth, mask = head.truth[Quantity.CHI], head.acquisition.mask
 # %% [markdown]
 # Run every method at its shipped parameters and compare with the truth. COSMOS needs the head in
 # several orientations to the main field; all others take one. Methods that separate sources need
-# R2' or R2* as well, which were not measured of this head. Networks learned from voxels of 1 to 2 mm
-# and would have to interpolate this coarse head; see `benchmarks` for those.
+# R2' or R2* as well, which were not measured of this head. Networks learned from voxels of 1 to
+# 2 mm and would have to interpolate this coarse head; see `benchmarks` for those.
 
 # %%
 for key, method in methods().items():
