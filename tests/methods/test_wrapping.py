@@ -134,7 +134,7 @@ def test_degenerate_input_gives_finite_maps(key, field):
 
 def test_mistakes_are_sentences():
     for key, words in {
-        "tv+twopass": "there are sigma, two_pass",
+        "tv+twopass": "there are correction, sigma, two_pass",
         "tv+sigma+sigma": "twice",
         "nothing+sigma": "no method 'nothing'",
         "cosmos+sigma": "one orientation",
