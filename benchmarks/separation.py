@@ -16,9 +16,9 @@ from benchmarks.tables import markdown
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Maps, Quantity
 from napari_qsm.evaluation.metrics import nrmse, psnr
 from napari_qsm.evaluation.similarity import ssim, xsim
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import Method, methods
 from napari_qsm.networks import weights
-from napari_qsm.process import finished
 from napari_qsm.training.phantom import field_inside
 from napari_qsm.training.separation import RELAXIVITY, SeparatedCase
 from napari_qsm.training.separation_unseen import UNSEEN_SOURCES, draw_unseen_sources

@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_qsm.generators import finished
+
 PIECE_BYTES = 2**24  # hashed at once, in some ms
 
 
 def fingerprint(array: NDArray[Any]) -> str:
     """First 16 hex digits of the SHA-256 of an array's shape, type and bytes."""
-    hashing = fingerprinting(array)
-    while True:
-        try:
-            next(hashing)
-        except StopIteration as done:
-            digest: str = done.value
-            return digest
+    return finished(fingerprinting(array))
 
 
 def fingerprinting(array: NDArray[Any]) -> Generator[None, None, str]:

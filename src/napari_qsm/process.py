@@ -29,6 +29,7 @@ from napari_qsm.acquisition import (
     Quantity,
 )
 from napari_qsm.fingerprint import fingerprinting
+from napari_qsm.generators import relayed
 
 if TYPE_CHECKING:
     import torch
@@ -190,16 +191,6 @@ Work = Generator[Step, None, Maps]
 """A running piece of work: iterate for `Step`s, the generator's return value is the `Maps`."""
 
 
-def finished(work: Generator[Any, None, T]) -> T:
-    """Run a generator to its end and return its result; what it yields on the way is dropped."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-
 @dataclass(frozen=True)
 class Process(Generic[P]):
     """A piece of work: what it is called, what it takes and gives, and what can be set.
@@ -266,14 +257,10 @@ class Process(Generic[P]):
         seconds = time.perf_counter() - began
         inputs: dict[str, str] = {}
         for name, array in self._inputs(acquisition, lambda one: one.volumes).items():
-            hashing = fingerprinting(array)
-            while name not in inputs:
-                try:
-                    next(hashing)
-                except StopIteration as done:
-                    inputs[name] = done.value
-                else:
-                    yield Step(1.0, f"{self.label}: recording how it was made")
+            inputs[name] = yield from relayed(
+                fingerprinting(array),
+                lambda _: Step(1.0, f"{self.label}: recording how it was made"),
+            )
         return self._signed(maps, acquisition, chosen, target, seconds, inputs)
 
     def _inputs(

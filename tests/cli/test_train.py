@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_qsm.generators import finished
 from napari_qsm.networks import weights
-from napari_qsm.process import finished
 from napari_qsm.training import session, trainer
 
 
@@ -193,7 +193,7 @@ def command(made, out, *more):
 TOGETHER = """
 import sys
 from pathlib import Path
-from napari_qsm.process import finished
+from napari_qsm.generators import finished
 from napari_qsm.training.session import train
 
 recipe, folder, pool = sys.argv[1:]

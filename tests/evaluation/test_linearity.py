@@ -10,10 +10,10 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Provenance, Quantity
 from napari_qsm.evaluation.linearity import STRENGTHS, linearity
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import Method, Step, find
 from napari_qsm.methods.separation.shared import Separating
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 
 SHAPE = (20, 22, 18)
 POS, NEG, CHI = Quantity.CHI_POS, Quantity.CHI_NEG, Quantity.CHI

@@ -18,11 +18,11 @@ from napari_qsm.evaluation.similarity import xsim
 from napari_qsm.evaluation.sweep import Solved, sweep
 from napari_qsm.evaluation.sweep_range import plan, spaced, tuned
 from napari_qsm.evaluation.yardstick import Yardstick
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.process import finished
 from napari_qsm.training.phantom import sample_head
 
 VALUES = (3e-5, 1e-4, 3e-4)

@@ -9,12 +9,12 @@ import pytest
 
 from napari_qsm import __version__
 from napari_qsm.acquisition import ExistsError, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.io import derivatives, together
 from napari_qsm.io.derivatives import place_of, stem_of, targets, write_derivatives
 from napari_qsm.io.nifti import read_volume
 from napari_qsm.pipeline import Choice, Recipe, plan, prepare, reconstruct
 from napari_qsm.preparation.registry import Place
-from napari_qsm.process import finished
 
 Q = Quantity
 STEM = "sub-1_ses-2_acq-GRE_run-3"

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 
 SHAPE = (32, 30, 28)
 

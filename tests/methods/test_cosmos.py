@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.io.nifti import write_maps
 from napari_qsm.methods import wrapping
 from napari_qsm.methods.inversion import cosmos
@@ -17,7 +18,6 @@ from napari_qsm.methods.registry import Parameters, find, parameter
 from napari_qsm.methods.wrapping import Wrapper
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 from napari_qsm.solvers.conjugate_gradient import conjugate_gradient
 from napari_qsm.solvers.fourier import scale_spectrum
 from napari_qsm.solvers.iteration import until_converged

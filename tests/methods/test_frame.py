@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Maps, Provenance, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.axes import axes
 from napari_qsm.methods.frame import frame, in_frame, outside
 from napari_qsm.methods.registry import find
@@ -15,7 +16,6 @@ from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.inverter import Design
 from napari_qsm.networks.weights import Card
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 
 CPU = torch.device("cpu")
 CARD = Card("card", "A card", Design(), "qsmnet")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods import guard
 from napari_qsm.methods.guard import FEATURES, features, statistics_of, strange
 from napari_qsm.methods.learned import seen
@@ -13,7 +14,6 @@ from napari_qsm.networks.inverter import Design, Inverter
 from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 
 CPU = torch.device("cpu")
 SHAPE = (30, 32, 28)

@@ -6,11 +6,11 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.inversion.ilsqr import Streaks, falling, without_streaks
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
-from napari_qsm.process import finished
 from napari_qsm.training.phantom import sample_head
 
 CPU = torch.device("cpu")

@@ -8,13 +8,13 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.inversion.tkd import truncated_inverse
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.process import finished
 from napari_qsm.solvers.iteration import DivergenceError
 
 AFFINE = np.diag([1.0, 1.2, 1.5, 1.0])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods import learned
 from napari_qsm.methods.channels import channels
 from napari_qsm.methods.learned import estimate, offered, opened, seen
@@ -19,7 +20,6 @@ from napari_qsm.networks import tiling
 from napari_qsm.networks.inverter import Design, Inverter
 from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card, write
-from napari_qsm.process import finished
 
 CPU = torch.device("cpu")
 

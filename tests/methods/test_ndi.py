@@ -6,11 +6,11 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 from napari_qsm.solvers.gradient_descent import responses
 from napari_qsm.training.phantom import sample_head
 

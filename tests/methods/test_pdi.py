@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.direct import DISCLAIMER
 from napari_qsm.methods.learned import opened, seen
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.weights import Card, load_network, write
-from napari_qsm.process import finished
 
 CPU = torch.device("cpu")
 

@@ -8,13 +8,13 @@ import torch
 
 from napari_qsm import listing, process
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.correction import corrected
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.weights import Card, load_network, write
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 
 CPU = torch.device("cpu")
 SHAPE = (26, 28, 24)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from napari_qsm.generators import finished
 from napari_qsm.networks.background import INTERVAL, PATIENCE, in_background
-from napari_qsm.process import finished
 
 
 class Slow(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_qsm.generators import finished
 from napari_qsm.methods.per_case import Track
 from napari_qsm.networks.consistency import (
     Convolution,
@@ -21,7 +22,6 @@ from napari_qsm.networks.editing import editable, edited
 from napari_qsm.networks.inverter import Design, Inverter
 from napari_qsm.networks.unet import Architecture, ScaleNorm, UNet
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 
 SHAPE = (12, 10, 14)
 

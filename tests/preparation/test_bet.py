@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.preparation.bet_mesh import Mesh, winding
 from napari_qsm.preparation.registry import find
-from napari_qsm.process import finished
 
 RADII = (58.0, 68.0, 54.0)
 """Of the brain, in mm."""

@@ -5,11 +5,11 @@ import pytest
 from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.preparation.morphology import closed, dilated, eroded, filled, largest, opened
 from napari_qsm.preparation.registry import find
 from napari_qsm.preparation.strength import signal_strength
 from napari_qsm.preparation.threshold import otsu
-from napari_qsm.process import finished
 
 SIZE = (1.5, 1.2, 2.0)
 TIMES = (0.005, 0.010)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.preparation.registry import find
-from napari_qsm.process import finished
 
 SHAPE, SIZE = (44, 40, 30), (2.0, 2.0, 3.0)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.preparation import reliability
 from napari_qsm.preparation.laplacian import MaskedPoisson
 from napari_qsm.preparation.registry import find
-from napari_qsm.process import finished
 
 SHAPE = (30, 34, 28)
 SIZES = (0.9, 1.3, 2.0)

@@ -6,9 +6,9 @@ import weakref
 import pytest
 import torch
 
+from napari_qsm.generators import finished
 from napari_qsm.physics import fourier
 from napari_qsm.physics.laplacian import laplacian_symbol
-from napari_qsm.process import finished
 from napari_qsm.solvers.conjugate_gradient import conjugate_gradient
 from napari_qsm.solvers.iteration import DivergenceError, until_converged
 from napari_qsm.solvers.restricted import filtered, restricted, solve_restricted

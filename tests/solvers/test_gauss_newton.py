@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from napari_qsm.generators import finished
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.process import finished
 from napari_qsm.solvers.conjugate_gradient import conjugate_gradient
 from napari_qsm.solvers.fourier import inverse_normal
 from napari_qsm.solvers.gauss_newton import Misfit, gauss_newton

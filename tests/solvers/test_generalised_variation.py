@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from napari_qsm.generators import finished
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.process import finished
 from napari_qsm.solvers.admm import AXES, admm
 from napari_qsm.solvers.data_terms import LeastSquares
 from napari_qsm.solvers.fourier import SplitStep

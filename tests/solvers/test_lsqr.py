@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from napari_qsm.generators import finished
 from napari_qsm.physics.dipole import DipoleConvolution
-from napari_qsm.process import finished
 from napari_qsm.solvers.gradient_descent import gradient_descent, responses
 from napari_qsm.solvers.iteration import until_converged
 from napari_qsm.solvers.lsqr import WeightedConvolution

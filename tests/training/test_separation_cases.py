@@ -83,8 +83,8 @@ def test_fifty_steps_lower_the_loss(recipe, pools, tmp_path, family, iterations)
 def test_training_writes_weights_that_a_method_can_use(
     recipe, pools, tmp_path, separated, monkeypatch
 ):
+    from napari_qsm.generators import finished
     from napari_qsm.methods.registry import find
-    from napari_qsm.process import finished
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     path = recipe("unrolled_sepnet", iterations=4)

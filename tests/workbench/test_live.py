@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import Parameters, method, methods, parameter, unregister
-from napari_qsm.process import finished, number
+from napari_qsm.process import number
 from napari_qsm.workbench.live import Live, LiveFilter, Tuned, Wish
 
 SHAPE = (22, 26, 19)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from napari_qsm import pipeline
 from napari_qsm.acquisition import InputError, Maps, Provenance, Quantity, Volume
 from napari_qsm.cli import app
+from napari_qsm.generators import finished
 from napari_qsm.io.importer import Corrections, open_source
 from napari_qsm.io.nifti import read_volume, write_volume
 from napari_qsm.methods.registry import find
@@ -20,7 +21,6 @@ from napari_qsm.pipeline import Choice, Recipe
 from napari_qsm.preparation.assemble import assemble
 from napari_qsm.preparation.orientations import Orientation, with_orientations
 from napari_qsm.preparation.registry import find as find_stage
-from napari_qsm.process import finished
 from napari_qsm.training.phantom import orientations, sample_head
 from napari_qsm.training.raw_head import sample_raw_head
 from napari_qsm.workbench.report import as_command, as_python, methods_paragraph

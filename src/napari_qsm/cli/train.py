@@ -39,7 +39,7 @@ def train(
     Ctrl-C ends it after the step at hand; --resume goes on from there.
     """
     load_torch()
-    from napari_qsm.process import finished
+    from napari_qsm.generators import finished
     from napari_qsm.training import session
 
     running = session.train(

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Maps, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Method
 from napari_qsm.methods.separation.shared import Separating, relaxivity_of
 from napari_qsm.physics.dipole import DipoleConvolution
@@ -260,12 +261,8 @@ def _run(
 ) -> Generator[Step, None, Maps]:
     """Reconstruct as a part of the whole."""
     running = method(acquisition, parameters, device)
-    try:
-        while True:
-            step = next(running)
-            yield Step(begin + share * step.fraction, f"{told}: {step.message}")
-    except StopIteration as done:
-        maps: Maps = done.value
-        return maps
-    finally:
-        running.close()
+
+    def part(step: Step) -> Step:
+        return Step(begin + share * step.fraction, f"{told}: {step.message}")
+
+    return (yield from relayed(running, part))

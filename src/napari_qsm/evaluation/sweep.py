@@ -23,6 +23,7 @@ from napari_qsm.evaluation.filter_curve import FilterCurve, filter_curve
 from napari_qsm.evaluation.sweep_range import target_of, tuned
 from napari_qsm.evaluation.swept import Point, Sweep
 from napari_qsm.evaluation.yardstick import Yardstick
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Method
 from napari_qsm.methods.workspace import Weighting
 from napari_qsm.process import Parameters, Step
@@ -249,10 +250,4 @@ class _Path:
 
 def _renamed(steps: Generator[Step, None, T], fraction: float, message: str) -> Steps[T]:
     """Pass on steps under another fraction and message."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            made: T = end.value
-            return made
-        yield Step(fraction, message)
+    return (yield from relayed(steps, lambda _: Step(fraction, message)))

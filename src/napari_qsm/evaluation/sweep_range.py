@@ -10,6 +10,7 @@ import torch
 
 from napari_qsm import process
 from napari_qsm.acquisition import Acquisition, InputError, Maps
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Method
 from napari_qsm.process import Number, Parameters, Step
 
@@ -91,14 +92,9 @@ def _usual(
     running = method.function(
         acquisition, parameters.model_copy(update=short), target_of(method, device)
     )
-    try:
-        while True:
-            step = next(running)
-            yield Step(0.0, f"Looking for the range: {step.message}")
-    except StopIteration as end:
-        maps: Maps = end.value
-    finally:
-        running.close()
+    maps: Maps = yield from relayed(
+        running, lambda step: Step(0.0, f"Looking for the range: {step.message}")
+    )
     return float(maps.provenance.chosen.get(method.tuning, tuned(method).typical))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Maps
-from napari_qsm.methods.registry import Reconstruction
+from napari_qsm.generators import relayed
+from napari_qsm.methods.registry import Reconstruction, Step
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,10 @@ def passed_on(
     end: float = 1.0,
 ) -> Reconstruction:
     """Run a reconstruction on another grid as a part of the work, its previews brought back."""
-    with closing(running):
-        while True:
-            try:
-                step = next(running)
-            except StopIteration as done:
-                maps: Maps = done.value
-                return maps
-            look = step.preview
-            preview = None if look is None else lambda look=look: view(look())
-            yield replace(step, fraction=begin + (end - begin) * step.fraction, preview=preview)
+
+    def back(step: Step) -> Step:
+        look = step.preview
+        preview = None if look is None else lambda: view(look())
+        return replace(step, fraction=begin + (end - begin) * step.fraction, preview=preview)
+
+    return (yield from relayed(running, back))

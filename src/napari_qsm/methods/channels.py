@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import find
 from napari_qsm.networks.inverter import FIELD
 from napari_qsm.process import Step
@@ -52,13 +53,10 @@ def channels(
         if name == FIELD:
             np.copyto(made[number], acquisition[Quantity.LOCAL_FIELD], where=acquisition.mask)
             continue
-        running = find(name)(acquisition, device=device)
-        while True:
-            try:
-                step = next(running)
-            except StopIteration as done:
-                made[number] = done.value[Quantity.CHI]
-                break
-            begun = (number + step.fraction) / len(names) * share
-            yield replace(step, fraction=begun)
+
+        def part(step: Step, number: int = number) -> Step:
+            return replace(step, fraction=(number + step.fraction) / len(names) * share)
+
+        maps = yield from relayed(find(name)(acquisition, device=device), part)
+        made[number] = maps[Quantity.CHI]
     return made

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.fourier import AXES
 from napari_qsm.physics.gradient import Gradient
@@ -32,13 +33,7 @@ def spared(
         return torch.ones((3, *space.shape), device=space.device)
     magnitude = space.place(total_signal(acquisition[Quantity.MAGNITUDE]))
     looking = smooth_neighbours(magnitude, space.region(), gradient, share)
-    while True:
-        try:
-            next(looking)
-        except StopIteration as done:
-            selection, found = done.value
-            break
-        yield space.step(0.0, "looking for edges")
+    selection, found = yield from relayed(looking, lambda _: space.step(0.0, "looking for edges"))
     if found:
         told = f"{found:.0%} of the pairs of neighbours in the mask are edges of the magnitude and"
         space.notes.append(f"{told} may be edges of the susceptibility.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Maps, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.axes import in_order, passed_on
 from napari_qsm.methods.registry import Reconstruction, Step, parameter
 from napari_qsm.methods.resampling import extended, interpolated, sampled
@@ -300,14 +300,7 @@ def _alive(
     running: Generator[None, None, FloatArray], step: Step
 ) -> Generator[Step, None, FloatArray]:
     """Report the same step as often as something at work gives a sign of life."""
-    with closing(running):
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                result: FloatArray = done.value
-                return result
-            yield step
+    return (yield from relayed(running, lambda _: step))
 
 
 def _with_notes(maps: Maps, notes: tuple[str, ...]) -> Maps:

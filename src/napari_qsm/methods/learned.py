@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError
+from napari_qsm.generators import relayed
 from napari_qsm.methods.channels import channels
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks import tiling, weights
@@ -126,14 +126,11 @@ def seen(
 ) -> Generator[Step, None, Seen]:
     """Make what a network sees of an acquisition; `share` is its part of the whole work."""
     names = network.design.channels
-    with closing(channels(acquisition, names, space.device, share=share)) as running:
-        while True:
-            try:
-                step = next(running)
-            except StopIteration as done:
-                made = done.value
-                break
-            yield replace(space.step(step.fraction, within(step.message)), preview=step.preview)
+
+    def part(step: Step) -> Step:
+        return replace(space.step(step.fraction, _within(step.message)), preview=step.preview)
+
+    made = yield from relayed(channels(acquisition, names, space.device, share=share), part)
     told = " and ".join(name for name in names if name != "field")
     if told:
         space.notes.append(f"The network starts from the maps of: {told}.")
@@ -153,18 +150,9 @@ def working(
     preview: Callable[[], Tensor] | None = None,
 ) -> Generator[Step, None, T]:
     """Run a pass through `modules` beside the generator, reporting one fraction and message."""
+    yield space.step(fraction, message, preview)
     running = in_background(function, *modules)
-    try:
-        yield space.step(fraction, message, preview)
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            yield space.step(fraction, message, preview)
-    finally:
-        running.close()
+    return (yield from relayed(running, lambda _: space.step(fraction, message, preview)))
 
 
 def estimate(
@@ -229,7 +217,7 @@ def tiles_of(
     return made
 
 
-def within(message: str) -> str:
+def _within(message: str) -> str:
     """Return the message of a method that makes a channel as part of another's."""
     label, _, told = message.partition(": ")
     return f"{label}, {told}" if told else label

@@ -22,6 +22,7 @@ from napari_qsm.acquisition import (
     Provenance,
     Quantity,
 )
+from napari_qsm.generators import relayed
 from napari_qsm.methods.facts import facts_of
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
@@ -86,7 +87,7 @@ class Workspace:
         grid = acquisition.grid
         self._acquisition = acquisition
         self.device = device
-        self._label = label
+        self.label = label
         self._box = bounding_box(acquisition.mask)
         self._estimate: Callable[[], Tensor] | None = None
         self._fraction = 0.0
@@ -174,7 +175,7 @@ class Workspace:
             wanted = "noise" if has["noise"] else "magnitude" if has["magnitude"] else "mask"
         elif not has.get(wanted, True):
             raise InputError(
-                f"{self._label} was asked to weight by the {_WEIGHTED[wanted]}, which is not "
+                f"{self.label} was asked to weight by the {_WEIGHTED[wanted]}, which is not "
                 "there; choose one, or another weighting."
             )
         told = {
@@ -256,7 +257,7 @@ class Workspace:
         self._estimate = estimate
         self._fraction = max(self._fraction, min(fraction, 1.0))
         preview = None if estimate is None else self._preview
-        return Step(self._fraction, f"{self._label}: {message}", preview, values)
+        return Step(self._fraction, f"{self.label}: {message}", preview, values)
 
     def _preview(self) -> FloatArray:
         if self._estimate is None:
@@ -305,20 +306,18 @@ class Workspace:
         max_iterations: int,
         view: Callable[[Tensor], Tensor],
     ) -> Generator[Step, None, Iterate]:
-        while True:
-            try:
-                now = next(running)
-            except StopIteration as done:
-                last: Iterate = done.value
-                return last
+        def told(now: Iterate) -> Step:
             reached = math.log(min(1.0, max(now.change, 1e-30))) / math.log(tolerance)
-            yield self.step(
+            estimate = now.estimate
+            return self.step(
                 0.98 * max(now.iteration / max_iterations, min(1.0, reached)),
                 f"iteration {now.iteration} of at most {max_iterations}, change {now.change:.1e}",
-                lambda estimate=now.estimate: view(estimate),  # type: ignore[misc]
+                lambda: view(estimate),
                 change=now.change,
                 iteration=now.iteration,
             )
+
+        return (yield from relayed(running, told))
 
     def finish(self, estimate: Tensor) -> Generator[Step, None, Maps]:
         """Return the maps of an `estimate` (ppm, padded): susceptibility and residual field.

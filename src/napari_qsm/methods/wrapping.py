@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic
@@ -19,6 +18,7 @@ import torch
 from pydantic import create_model
 
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Maps, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Method
 from napari_qsm.process import P, Parameters, Step, Work
 
@@ -81,14 +81,11 @@ class Inner:
         view : callable
             Turns the inner method's preview into that of the whole.
         """
-        with closing(self(acquisition)) as running:
-            while True:
-                try:
-                    step = next(running)
-                except StopIteration as done:
-                    maps: Maps = done.value
-                    return maps
-                yield self._outward(step, low + (high - low) * step.fraction, stage, view)
+
+        def outward(step: Step) -> Step:
+            return self._outward(step, low + (high - low) * step.fraction, stage, view)
+
+        return (yield from relayed(self(acquisition), outward))
 
     def _outward(
         self, step: Step, fraction: float, stage: str, view: Callable[[FloatArray], FloatArray]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from napari_qsm.generators import relayed
 from napari_qsm.networks.background import in_background
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.unet import ScaleNorm
@@ -134,11 +134,5 @@ def edited(
 
 def _beside(work: Callable[[], T], iteration: int, *modules: nn.Module) -> Generator[Edit, None, T]:
     """Run `work` beside the generator, which says meanwhile that it pauses; return its result."""
-    with closing(in_background(work, *modules)) as running:
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            yield Edit(iteration, complete=False)
+    running = in_background(work, *modules)
+    return (yield from relayed(running, lambda _: Edit(iteration, complete=False)))

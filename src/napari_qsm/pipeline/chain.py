@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Method
 from napari_qsm.methods.registry import find as find_method
 from napari_qsm.pipeline.recipe import (
@@ -212,16 +213,12 @@ def _within(
     work: Generator[Step, None, T], title: str, begin: float, end: float
 ) -> Generator[Step, None, T]:
     """Pass a part's steps on as steps of the whole, of which it fills `begin` to `end`."""
-    try:
-        while True:
-            step = next(work)
-            fraction = begin + (end - begin) * step.fraction
-            yield Step(fraction, f"{title}{step.message}", step.preview, step.values)
-    except StopIteration as done:
-        made: T = done.value
-        return made
-    finally:
-        work.close()
+
+    def part(step: Step) -> Step:
+        fraction = begin + (end - begin) * step.fraction
+        return Step(fraction, f"{title}{step.message}", step.preview, step.values)
+
+    return (yield from relayed(work, part))
 
 
 _REFERENCING = 0.97

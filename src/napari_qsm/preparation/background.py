@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from scipy import ndimage, sparse
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Maps, Provenance, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.physics import fourier
 from napari_qsm.physics.spherical_mean import SphericalMean, covered, eroded, reach
 from napari_qsm.preparation.morphology import filled
@@ -216,14 +216,9 @@ class BackgroundProblem:
         self, volume: Tensor, symbol: Tensor, fraction: float, message: str
     ) -> Generator[Step, None, Tensor]:
         """Apply a Fourier filter to a padded volume, with signs of life."""
+        yield self.step(fraction, message)
         pieces: Pieces = filtered(volume, symbol)
-        while True:
-            yield self.step(fraction, message)
-            try:
-                next(pieces)
-            except StopIteration as done:
-                result: Tensor = done.value
-                return result
+        return (yield from relayed(pieces, lambda _: self.step(fraction, message)))
 
     def without_rim(self, width: float) -> Tensor:
         """Return the region (1 or 0) less a rim of `width` mm.
@@ -276,21 +271,16 @@ class BackgroundProblem:
     def _report(
         self, running: Generator[Iterate, None, Iterate], tolerance: float, max_iterations: int
     ) -> Generator[Step, None, Iterate]:
-        with closing(running):
-            while True:
-                try:
-                    now = next(running)
-                except StopIteration as done:
-                    last: Iterate = done.value
-                    return last
-                reached = math.log(min(1.0, max(now.change, 1e-30))) / math.log(tolerance)
-                yield self.step(
-                    0.1 + 0.8 * max(now.iteration / max_iterations, min(1.0, reached)),
-                    f"iteration {now.iteration} of at most {max_iterations}, residual "
-                    f"{now.change:.1e}",
-                    change=now.change,
-                    iteration=now.iteration,
-                )
+        def told(now: Iterate) -> Step:
+            reached = math.log(min(1.0, max(now.change, 1e-30))) / math.log(tolerance)
+            return self.step(
+                0.1 + 0.8 * max(now.iteration / max_iterations, min(1.0, reached)),
+                f"iteration {now.iteration} of at most {max_iterations}, residual {now.change:.1e}",
+                change=now.change,
+                iteration=now.iteration,
+            )
+
+        return (yield from relayed(running, told))
 
     def finish(self, local: Tensor, kept: Tensor) -> Generator[Step, None, Maps]:
         """Return the maps of a local field (ppm) where it is reliable (`kept`, 1 or 0)."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import FloatArray
+from napari_qsm.generators import finished
 from napari_qsm.preparation.mask_parts import TURN
 from napari_qsm.preparation.quality import edge_quality, ends, slabs
 from napari_qsm.preparation.regions import Indices, Regions
@@ -86,13 +87,7 @@ def unwrap_volume(
     phase: FloatArray, mask: NDArray[np.bool_], *, magnitude: FloatArray | None = None
 ) -> FloatArray:
     """Unwrap a volume in one go; see `growing`, which this exhausts."""
-    work = growing(phase, mask, magnitude=magnitude)
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            unwrapped: FloatArray = done.value
-            return unwrapped
+    return finished(growing(phase, mask, magnitude=magnitude))
 
 
 @dataclass(frozen=True)

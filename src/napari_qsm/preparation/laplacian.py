@@ -12,6 +12,7 @@ from scipy import fft
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.preparation.echo_box import EchoBox
 from napari_qsm.preparation.echoes import wrapped
 from napari_qsm.preparation.mask_parts import TURN, MaskParts
@@ -203,10 +204,4 @@ class MaskedPoisson:
 
 def _counting(work: Pieces) -> Generator[float, None, Tensor]:
     """Run `work` where fractions are expected; it is too short to have one."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            result: Tensor = done.value
-            return result
-        yield 0.0
+    return (yield from relayed(work, lambda _: 0.0))

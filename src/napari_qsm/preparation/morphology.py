@@ -7,7 +7,6 @@ there nor has a hole there. The generators pause between pieces of some ms.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_qsm.acquisition import FloatArray
+from napari_qsm.generators import relayed
 from napari_qsm.process import Step
 
 T = TypeVar("T")
@@ -29,14 +29,7 @@ def pausing(
     work: Generator[None, None, T], fraction: float, message: str
 ) -> Generator[Step, None, T]:
     """Run a part that pauses but knows no fraction, saying the same at every pause."""
-    with closing(work):
-        while True:
-            try:
-                next(work)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            yield Step(fraction, message)
+    return (yield from relayed(work, lambda _: Step(fraction, message)))
 
 
 def dilated(mask: Mask, radius: float, voxel_size: Sequence[float]) -> Shaping:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from napari_qsm.acquisition import FloatArray
+from napari_qsm.generators import finished
 from napari_qsm.preparation.mask_parts import TURN
 
 FLOOR = np.float32(0.1)
@@ -89,13 +90,7 @@ def phase_quality(
     (X, Y, Z) array of float32
         Above 0.8 where the signal is good; in pure noise 0.2 for one echo, 0.1 for two.
     """
-    grading = grading_voxels(phase, magnitude, echo_times)
-    while True:
-        try:
-            next(grading)
-        except StopIteration as done:
-            quality: FloatArray = done.value
-            return quality
+    return finished(grading_voxels(phase, magnitude, echo_times))
 
 
 def grading_voxels(

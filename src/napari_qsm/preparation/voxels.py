@@ -6,13 +6,13 @@ Echoes come first in a piece, so that every sum over them runs along contiguous 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.physics.units import FieldUnit, ppm_per_unit
 from napari_qsm.process import Step
 
@@ -41,14 +41,7 @@ def steps(
     work: Generator[float, None, T], message: str, low: float, high: float
 ) -> Generator[Step, None, T]:
     """Run a part that hands out fractions as steps between `low` and `high` of the whole."""
-    with closing(work):
-        while True:
-            try:
-                fraction = next(work)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            yield Step(low + (high - low) * fraction, message)
+    return (yield from relayed(work, lambda part: Step(low + (high - low) * part, message)))
 
 
 def sample(mask: NDArray[np.bool_], count: int = SAMPLE) -> NDArray[np.intp]:

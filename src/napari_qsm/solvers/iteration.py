@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_qsm.generators import relayed
+
 Pieces = Generator[None, None, Tensor]
 """A computation that pauses between its pieces, so that nobody waits for all of it to cancel."""
 
@@ -57,13 +59,7 @@ def _norm(tensor: Tensor) -> float:
 
 def pausing(pieces: Pieces, state: Iterate) -> Generator[Iterate, None, Tensor]:
     """Run `pieces` to their result, handing out `state` at every pause."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            result: Tensor = done.value
-            return result
-        yield state
+    return (yield from relayed(pieces, lambda _: state))
 
 
 def until_converged(

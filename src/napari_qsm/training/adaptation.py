@@ -22,6 +22,7 @@ from torch.optim import swa_utils
 
 from napari_qsm import devices
 from napari_qsm.acquisition import Acquisition, InputError, Quantity, fingerprint
+from napari_qsm.generators import relayed
 from napari_qsm.methods.learned import opened
 from napari_qsm.methods.variational import Posterior, Problem, problem
 from napari_qsm.methods.workspace import Workspace
@@ -370,12 +371,7 @@ def _prepared(
 
 def _quietly(steps: Generator[Step, None, Any], fraction: float) -> Generator[Step, None, Any]:
     """Pass steps on at one fraction of the whole."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as done:
-            return done.value
-        yield replace(step, fraction=fraction, preview=None)
+    return (yield from relayed(steps, lambda step: replace(step, fraction=fraction, preview=None)))
 
 
 def _check_key(key: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from napari_qsm.training.cases import Pool, block
 from napari_qsm.training.recipe import Recipe
+from napari_qsm.training.streams import streamed
 
 FIRST_CASES = 24
 """Cases that training begins with."""
@@ -66,13 +67,7 @@ def batches(
     recipe: Recipe, folder: Path, first: int, rank: int, *, beside: bool
 ) -> Iterator[Tensor]:
     """Return the batches from step `first` on, drawn in a process beside this one if wanted."""
-    blocks = Blocks(recipe, folder, first, rank)
-    if not beside:
-        return iter(blocks)
-    loader = DataLoader(
-        blocks, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
-    )
-    return iter(loader)
+    return streamed(Blocks(recipe, folder, first, rank), beside=beside)
 
 
 def held_out(recipe: Recipe, folder: Path, count: int = 16) -> Tensor:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_qsm.acquisition import Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.channels import channels
-from napari_qsm.process import finished
 from napari_qsm.training.population import Case, Population, draw
 
 TRUTH, MASK = -2, -1

@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.learned import MARGIN, Seen, seen
 from napari_qsm.methods.per_case import Measured, measured
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks.consistency import average, exponential, linear, roughness
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.precision import autocast
-from napari_qsm.process import finished
 from napari_qsm.training.losses import SPREAD
 from napari_qsm.training.population import Population, draw
 from napari_qsm.training.sources import random_body
+from napari_qsm.training.streams import streamed
 
 if TYPE_CHECKING:
     from napari_qsm.training.recipe import Recipe
@@ -121,18 +122,7 @@ class Unlabelled(IterableDataset[Batch]):
     def batches(self, first: int, rank: int, *, beside: bool) -> Iterator[Batch]:
         """Return the batches from step `first` on; their heads are drawn beside if wanted."""
         self._first, self._rank = first, rank
-        if not beside:
-            return iter(self)
-        return iter(
-            DataLoader(
-                self,
-                batch_size=None,
-                num_workers=1,
-                prefetch_factor=8,
-                multiprocessing_context="spawn",
-                collate_fn=_as_it_is,
-            )
-        )
+        return streamed(self, beside=beside, ahead=8)
 
     def __iter__(self) -> Iterator[Batch]:
         step = self._first
@@ -247,7 +237,3 @@ def random_sources(
         strength = float(np.exp(rng.uniform(np.log(0.05), np.log(2)))) * rng.choice([-1, 1])
         chi[box] += share * strength
     return torch.from_numpy(chi * inside).to(region)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from napari_qsm.acquisition import Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.channels import channels
 from napari_qsm.methods.grounding import grounding
 from napari_qsm.networks.inverter import FIELD, Estimate
@@ -27,7 +28,6 @@ from napari_qsm.networks.separator import Unrolled
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.separation import SourceOperator
 from napari_qsm.preparation.r2prime import NOMINAL_R2
-from napari_qsm.process import finished
 from napari_qsm.training import losses
 from napari_qsm.training.cases import KNOWN, Pool, Turn, cube, turn, turned
 from napari_qsm.training.separation import (
@@ -37,6 +37,7 @@ from napari_qsm.training.separation import (
     draw_separated,
     lattice,
 )
+from napari_qsm.training.streams import streamed
 
 if TYPE_CHECKING:
     from napari_qsm.training.recipe import Recipe
@@ -149,17 +150,7 @@ class Separating(IterableDataset[Batch]):
     def batches(self, first: int, rank: int, *, beside: bool) -> Iterator[Batch]:
         """Return the batches from step `first` on; their cases are drawn beside if wanted."""
         self._first, self._rank = first, rank
-        if not beside:
-            return iter(self)
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            num_workers=1,
-            prefetch_factor=4,
-            multiprocessing_context="spawn",
-            collate_fn=_as_it_is,
-        )
-        return iter(loader)
+        return streamed(self, beside=beside)
 
     def __iter__(self) -> Iterator[Batch]:
         step = self._first
@@ -256,7 +247,3 @@ def _turned(
         value * (flipped if flip else 1.0) for value, flip in zip(values, flips, strict=True)
     )
     return (y, x, z) if exchanged else (x, y, z)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -5,10 +5,12 @@ Imported at start-up by napari, so nothing here loads torch or Qt before it is u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+
+from napari_qsm.generators import finished
 
 LayerData = tuple[Any, dict[str, Any], str]
 T = TypeVar("T")
@@ -66,22 +68,13 @@ def read_folders(path: str | list[str]) -> list[LayerData]:
     from napari_qsm.io.importer import open_source
     from napari_qsm.workbench.stage_layers import measured_layers
 
-    with _exhausted(open_source(paths)) as source:
+    with finished(open_source(paths)) as source:
         loaded = [source.load(measurement) for measurement in source.measurements]
     return [data for acquisition in loaded for data in measured_layers(acquisition).values()]
 
 
 _NOTHING_YET: list[Any] = [(None,)]
 """What napari takes from a reader as an answer without a layer."""
-
-
-def _exhausted(steps: Generator[Any, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            made: T = stop.value
-            return made
 
 
 def _prepare_dock() -> Any:

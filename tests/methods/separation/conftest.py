@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.relaxation import Relaxivity
-from napari_qsm.process import finished
 from napari_qsm.training.phantom import sample_head
 
 Q = Quantity

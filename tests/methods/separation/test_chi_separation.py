@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Quantity
-from napari_qsm.process import finished
+from napari_qsm.generators import finished
 from napari_qsm.training.phantom import sample_head
 
 Q = Quantity

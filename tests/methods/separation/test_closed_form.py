@@ -51,7 +51,7 @@ def test_any_inversion_will_do_and_says_so(known, separate):
     errors = {}
     for key in ("tkd", "tv"):
         maps = separate("closed_form", case.acquisition, inversion=key)
-        assert f"The susceptibility was made by {find(key).label}." in maps.provenance.notes
+        assert f"It begins with the susceptibility of {find(key).label}." in maps.provenance.notes
         errors[key] = case.errors(maps).max()
     assert errors["tv"] < errors["tkd"] < 1
 
@@ -93,7 +93,7 @@ def test_r2star_alone_will_do_and_is_called_a_surrogate(known, separate):
 
 def test_what_is_missing_is_a_sentence(known, separate):
     case = known()
-    with pytest.raises(InputError, match="asked to separate a given susceptibility"):
+    with pytest.raises(InputError, match="asked to begin with a given susceptibility"):
         separate("closed_form", case.acquisition, inversion="given")
     with pytest.raises(InputError, match=r"needs a map of R2' or R2\* beside the field"):
         separate("closed_form", case.given(r2prime=None))

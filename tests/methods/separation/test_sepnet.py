@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.separation.shared import GIVES
 from napari_qsm.networks import weights
 from napari_qsm.networks.weights import FOLDER_VARIABLE
-from napari_qsm.process import finished
 from napari_qsm.training.separation import RELAXIVITY
 
 POS, NEG, CHI = Quantity.CHI_POS, Quantity.CHI_NEG, Quantity.CHI
@@ -49,7 +49,7 @@ def test_maps_obey_the_contract(separated, family):
     given = measured[Quantity.R2PRIME]
     np.testing.assert_allclose(maps[Quantity.RESIDUAL_R2PRIME], rate - given, atol=1e-3)
     assert told(maps, "weights are")
-    assert told(maps, "starts from the map of: tikhonov")
+    assert told(maps, "begins with the susceptibility of Tikhonov")
     assert told(maps, "Dr = 114 Hz/ppm")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, InputError, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics import fourier
@@ -172,13 +173,7 @@ def _weighted(
 
 def _told(pieces: Pieces, space: Workspace, message: str) -> Generator[Step, None, Tensor]:
     """Run a computation in pieces with a sign of life at each pause."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            result: Tensor = done.value
-            return result
-        yield space.step(0.0, message)
+    return (yield from relayed(pieces, lambda _: space.step(0.0, message)))
 
 
 def _compare(spaces: Sequence[Workspace], estimate: Tensor) -> Generator[Step, None, None]:

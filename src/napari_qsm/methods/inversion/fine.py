@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.edges import smooth_neighbours
+from napari_qsm.methods.edges import spared
 from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
 from napari_qsm.methods.guard import watched
 from napari_qsm.methods.learned import opened, origin, seen, weights_parameter
@@ -23,8 +21,6 @@ from napari_qsm.networks.editing import Edited, editable
 from napari_qsm.networks.inverter import Inverter
 from napari_qsm.networks.weights import Card
 from napari_qsm.physics.gradient import Gradient
-from napari_qsm.preparation.strength import total_signal
-from napari_qsm.process import Step
 
 FAMILIES = ("pdi", "qsmnet", "uqsm")
 """Of the networks that can be edited."""
@@ -133,7 +129,7 @@ def _edited(
         changed = editable(network, _PARTS[parameters.edit])
         selection = None
         if parameters.regularization:
-            selection = yield from _smooth(acquisition, space)
+            selection = yield from spared(acquisition, space, Gradient(space.voxel_size), EDGES)
 
         def propose() -> Proposal:
             map_ = view.padded(network(view.inputs).mean, space)
@@ -155,19 +151,3 @@ def _edited(
         )
         yield from watched(space, view, result, None, card)
         return (yield from space.finish(result))
-
-
-def _smooth(acquisition: Acquisition, space: Workspace) -> Generator[Step, None, Tensor | None]:
-    """Return the differences that are no edges of the magnitude; None where there is none."""
-    if Quantity.MAGNITUDE not in acquisition:
-        space.notes.append("There is no magnitude, so the variation spares no edges.")
-        return None
-    magnitude = space.place(total_signal(acquisition[Quantity.MAGNITUDE]))
-    looking = smooth_neighbours(magnitude, space.region(), Gradient(space.voxel_size), EDGES)
-    while True:
-        try:
-            next(looking)
-        except StopIteration as done:
-            selection: Tensor = done.value[0]
-            return selection
-        yield space.step(0.0, "looking for edges")

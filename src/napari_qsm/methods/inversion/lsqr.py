@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.power import CAUTION, Power, measured_power
 from napari_qsm.methods.registry import Parameters, Reconstruction, Step, method, parameter
 from napari_qsm.methods.variation import weights_parameter
@@ -132,13 +133,7 @@ def solved(
 
 def stepping(pieces: Pieces, space: Workspace) -> Generator[Step, None, Tensor]:
     """Run what pauses to its result, giving a sign of life at every pause."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            result: Tensor = done.value
-            return result
-        yield space.step(0.0, "preparing the data")
+    return (yield from relayed(pieces, lambda _: space.step(0.0, "preparing the data")))
 
 
 def _start(acquisition: Acquisition, parameters: LSQR, space: Workspace) -> Tensor | None:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import numpy as np
 import torch
 
-from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
-from napari_qsm.methods.registry import (
-    DEFAULT_METHOD,
-    Reconstruction,
-    Step,
-    find,
-    method,
-    methods,
-    parameter,
-)
+from napari_qsm.acquisition import Acquisition, Quantity
+from napari_qsm.methods.registry import DEFAULT_METHOD, Reconstruction, method, parameter
 from napari_qsm.methods.separation.shared import (
     GIVES,
     RATES,
@@ -26,18 +16,9 @@ from napari_qsm.methods.separation.shared import (
     SourceSpace,
     zero_of,
 )
-from napari_qsm.methods.wrapping import Inner
-
-GIVEN = "given"
+from napari_qsm.methods.separation.susceptibility import inversions, susceptibility
 
 LABEL = "Closed form"
-
-
-def inversions() -> tuple[str, ...]:
-    """Return what makes one susceptibility of one field, and the given one."""
-    known = methods().values()
-    usable = [m.key for m in known if m.orientations == 1 and Quantity.CHI_POS not in m.gives]
-    return (*usable, GIVEN)
 
 
 class ClosedForm(Separating):
@@ -79,7 +60,9 @@ def closed_form(
     InputError
         If neither R2' nor R2* is known, or there is no such inversion or no given susceptibility.
     """
-    chi, told = yield from _susceptibility(acquisition, parameters, device)
+    chi, told = yield from susceptibility(
+        acquisition, parameters.inversion, device, label=LABEL, share=0.9
+    )
     with SourceSpace(acquisition, device, LABEL, parameters) as space:
         space.notes += told
         estimate, rate = space.place(chi), space.rate()
@@ -99,22 +82,3 @@ def closed_form(
             "there is."
         )
         return (yield from space.separated(sources))
-
-
-def _susceptibility(
-    acquisition: Acquisition, parameters: ClosedForm, device: torch.device
-) -> Generator[Step, None, tuple[FloatArray, tuple[str, ...]]]:
-    """Return a susceptibility in ppm, made or given, and how it was made."""
-    if parameters.inversion == GIVEN:
-        if Quantity.CHI not in acquisition:
-            raise InputError(
-                f"{LABEL} was asked to separate a given susceptibility, and there is none; choose "
-                "a map to start from, or an inversion."
-            )
-        chi: FloatArray = acquisition[Quantity.CHI]
-        return chi, ("The given susceptibility was separated.",)
-    inversion = find(parameters.inversion)
-    inner = Inner(inversion, LABEL, inversion.parameters(), device)
-    maps = yield from inner.part(acquisition, 0.0, 0.9, "the susceptibility")
-    notes = (f"{inversion.label}: {note}" for note in maps.provenance.notes)
-    return maps[Quantity.CHI], (f"The susceptibility was made by {inversion.label}.", *notes)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
-from napari_qsm.methods.channels import channels
 from napari_qsm.methods.frame import outside
 from napari_qsm.methods.grounding import grounding
 from napari_qsm.methods.learned import (
@@ -21,12 +18,11 @@ from napari_qsm.methods.learned import (
     origin,
     precision_parameter,
     tiles_of,
-    within,
     working,
 )
 from napari_qsm.methods.registry import Step, parameter
-from napari_qsm.methods.separation.closed_form import GIVEN, inversions
 from napari_qsm.methods.separation.shared import Separating, Sources, SourceSpace
+from napari_qsm.methods.separation.susceptibility import inversions, susceptibility
 from napari_qsm.networks import tiling, weights
 from napari_qsm.networks.precision import Precision, autocast, chosen
 from napari_qsm.networks.separator import Separator, Unrolled
@@ -102,9 +98,11 @@ def measured_sources(
     """
     learned, mask = card.design.channels[0], acquisition.mask
     space.notes.append(origin(card))
-    made = yield from _susceptibility(
-        acquisition, space, learned if inversion == AS_LEARNED else inversion
+    name = learned if inversion == AS_LEARNED else inversion
+    made, told = yield from susceptibility(
+        acquisition, name, space.device, label=space.label, share=PREPARED
     )
+    space.notes += told
     if inversion not in (AS_LEARNED, learned):
         space.notes.append(f"The network learned with the maps of {learned}, not with these.")
     if reasons := outside(acquisition.grid, card):
@@ -126,32 +124,6 @@ def measured_sources(
     field = acquisition[Quantity.LOCAL_FIELD] * mask
     volumes = np.stack([(made + np.float32(shift)) * mask, decay, field]).astype(np.float32)
     return framed(volumes[(slice(None), *bounding_box(mask))], space.device)
-
-
-def _susceptibility(
-    acquisition: Acquisition, space: SourceSpace, name: str
-) -> Generator[Step, None, FloatArray]:
-    """Return the susceptibility in ppm that a network starts from, made or given."""
-    if name == GIVEN:
-        if Quantity.CHI not in acquisition:
-            raise InputError(
-                "The network was asked to start from a given susceptibility, and there is none; "
-                "choose a map to start from, or an inversion."
-            )
-        space.notes.append("The network starts from the given susceptibility.")
-        given: FloatArray = acquisition[Quantity.CHI] * acquisition.mask
-        return given
-    space.notes.append(f"The network starts from the map of: {name}.")
-    running = channels(acquisition, (name,), space.device, share=PREPARED)
-    with closing(running):
-        while True:
-            try:
-                step = next(running)
-            except StopIteration as done:
-                made: FloatArray = done.value[0]
-                return made
-            told = space.step(step.fraction, within(step.message))
-            yield replace(told, preview=step.preview)
 
 
 def runner(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Maps, Provenance, Quantity
+from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import Parameters, Step, parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics.relaxation import USUAL_STRENGTH, Relaxivity
@@ -174,14 +174,11 @@ class SourceSpace(Workspace):
 
 def after(work: Generator[Step, None, T], begun: float) -> Generator[Step, None, T]:
     """Run the last part of a whole, of which the fraction `begun` is done before."""
-    with closing(work):
-        while True:
-            try:
-                step = next(work)
-            except StopIteration as done:
-                made: T = done.value
-                return made
-            yield replace(step, fraction=begun + (1 - begun) * step.fraction)
+
+    def part(step: Step) -> Step:
+        return replace(step, fraction=begun + (1 - begun) * step.fraction)
+
+    return (yield from relayed(work, part))
 
 
 @dataclass
