@@ -9,24 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.challenge import challenge_head
 from benchmarks.methods import Case, slabs
+from benchmarks.oracle import best_linear_filter
 from benchmarks.store import Result, Settings, Store, Trial
 from benchmarks.tables import markdown
 from napari_qsm import process
 from napari_qsm.acquisition import InputError, Quantity
 from napari_qsm.evaluation.metrics import error_map, nrmse, psnr, rmse
 from napari_qsm.evaluation.similarity import hfen, ssim, xsim
-from napari_qsm.methods.registry import Method, methods
+from napari_qsm.methods.registry import Method, find, methods
 from napari_qsm.networks import weights
 from napari_qsm.training.anatomy import ANATOMIES
 
 CLASSICAL = ("tkd", "tikhonov", "tv", "medi", "hd")
+
+CORRECTED = ("tv", "medi", "hd")
+"""Those shown with the field's correction, too, which networks have built in."""
+
+AVERAGED = ("tikhonov", "tv")
+"""Whose plain mean stands beside the networks: it costs nothing to learn."""
 
 PAPERS = (
     ("PDI", "47.77", "35.08", "0.9772", "35.17"),
@@ -39,8 +46,19 @@ PAPERS = (
 HEAD = ("method", "NRMSE, %", "RMSE, ppb", "pSNR, dB", "SSIM", "HFEN, %", "XSIM", "seconds")
 
 
+class Rival(Protocol):
+    """A row of the tables."""
+
+    @property
+    def label(self) -> str:
+        """What it is called there."""
+
+    def run(self, store: Store, case: Case) -> Result:
+        """Return its map of a case."""
+
+
 @dataclass(frozen=True)
-class Rival:
+class Contender:
     """A method with settings, tuned to every case or not."""
 
     label: str
@@ -55,28 +73,65 @@ class Rival:
         return store.result(self.method, case, self.settings)
 
 
+@dataclass(frozen=True)
+class Mean:
+    """The plain mean of the maps of several."""
+
+    parts: tuple[Contender, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of them all."""
+        return "Mean of " + " and ".join(part.label for part in self.parts)
+
+    def run(self, store: Store, case: Case) -> Result:
+        """Return the mean of their maps."""
+        results = [part.run(store, case) for part in self.parts]
+        chi = np.mean([one.chi for one in results], axis=0)
+        return Result(chi, None, sum(one.seconds for one in results))
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The best linear filter of every case; see `benchmarks.oracle`."""
+
+    label: str = "Best linear filter, which knows the truth's spectrum"
+
+    def run(self, store: Store, case: Case) -> Result:
+        """Return what it makes of the field."""
+        chi, seconds = best_linear_filter(case)
+        return Result(chi, None, seconds)
+
+
 def rivals(*, slow: bool, only: tuple[str, ...] = ()) -> list[Rival]:
-    """Return the classical methods, shipped and tuned, and every network there are weights for.
+    """Return the classical methods, shipped, tuned and corrected, and every network with weights.
 
     Methods that change a network for every case take minutes, so they come with `slow` only.
     """
-    found = []
+    found: list[Rival] = [] if only else [_averaged(), Yardstick()]
     for key, method in methods().items():
         if (only and key not in only) or Quantity.CHI_POS in method.gives:
             continue  # separations have a benchmark of their own
         fields = method.parameters.model_fields
         if key in CLASSICAL:
-            found.append(Rival(method.label, method, {}))
-            found.append(Rival(f"{method.label}, tuned", method, {}, tuned=True))
+            found.append(Contender(method.label, method, {}))
+            found.append(Contender(f"{method.label}, tuned", method, {}, tuned=True))
+            if key in CORRECTED:
+                found.append(Contender(f"{method.label}, corrected", find(f"{key}+correction"), {}))
         elif "weights" in fields and (slow or "iterations" not in fields):
             for name in process.choices(fields["weights"]) or ():
                 if name not in weights.available():
                     continue  # what classical methods call weights
                 label = method.label if name == key else f"{method.label}, {name}"
-                found.append(Rival(label, method, {"weights": name}))
+                found.append(Contender(label, method, {"weights": name}))
         elif key == "dip" and slow:
-            found.append(Rival(method.label, method, {}))
+            found.append(Contender(method.label, method, {}))
     return found
+
+
+def _averaged() -> Mean:
+    known = [find(key) for key in AVERAGED]
+    return Mean(tuple(Contender(method.label, method, {}) for method in known))
 
 
 def cases(

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.learned import Rival, rivals
+from benchmarks.learned import Contender, Rival, rivals
 from benchmarks.store import Store, Trial
 from benchmarks.tables import markdown
 from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
+from napari_qsm.methods.wrapping import JOINT
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.training.anatomy import icbm_head
 from napari_qsm.training.phantom import Head, digital_head, field_inside
@@ -148,7 +149,7 @@ def linearity_tables(
         truth = np.stack([contrasts(trial.reference, trial) for trial in trials])
         counted = np.abs(strengths) <= UP_TO
         rows, curves = [], {}
-        for rival in (r for r in rivals(slow=slow, only=only) if not r.tuned):
+        for rival in _plain(rivals(slow=slow, only=only)):
             found = _found(rival, store, trials)
             if found is None:
                 continue
@@ -170,7 +171,13 @@ def linearity_tables(
         )
 
 
-def _found(rival: Rival, store: Store, trials: list[Trial]) -> NDArray[np.float64] | None:
+def _plain(compared: list[Rival]) -> list[Contender]:
+    """Return the methods as they ship; whatever knows the truth or is corrected is left out."""
+    shipped = [one for one in compared if isinstance(one, Contender) and not one.tuned]
+    return [one for one in shipped if JOINT not in one.method.key]
+
+
+def _found(rival: Contender, store: Store, trials: list[Trial]) -> NDArray[np.float64] | None:
     """Return contrasts by strength and lesion; None if the method cannot be run."""
     try:
         return np.stack([contrasts(rival.run(store, trial).chi, trial) for trial in trials])
