@@ -9,6 +9,7 @@ from torch import nn
 
 from napari_qsm.networks.inverter import Design
 from napari_qsm.networks.separator import Unrolled, closed_form, positive
+from napari_qsm.networks.unet import Architecture
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.separation import SourceOperator
 
@@ -80,6 +81,26 @@ def test_without_a_network_it_is_landweber():
         x = x - 0.43 * gradient
         torch.testing.assert_close(iterate[0], x, rtol=1e-5, atol=1e-6)
     assert torch.equal(one(measured, [phi])[-1], found[-1])
+
+
+@torch.no_grad()
+def test_a_network_that_sees_the_residual_is_homogeneous_and_told_it_in_ppm():
+    torch.manual_seed(3)
+    design = Design(
+        task="separation",
+        iterations=4,
+        residual=True,
+        architecture=Architecture(widths=(4, 8), convolutions=1),
+    )
+    one, phi, measured, x = Unrolled(design), operator(), noisy(), sources()
+    shown = one.descended(x, measured, [phi])
+    residual = measured - phi(x[0])[None]
+    torch.testing.assert_close(shown[:, 2:], residual)
+    torch.testing.assert_close(shown[:, :2], x + one.step * phi.H(residual[0])[None])
+    found = outcome(one, measured)
+    torch.testing.assert_close(outcome(one, 20 * measured), 20 * found, rtol=2e-4, atol=1e-4)
+    silent = one.proximal(torch.cat((shown[:, :2], torch.zeros_like(residual)), 1))
+    assert (silent - one.proximal(shown)).abs().max() > 1e-4
 
 
 @torch.no_grad()

@@ -52,6 +52,8 @@ class Design:
         Of an unrolled separation; 0 for a single pass.
     step : float
         That an unrolled separation begins to learn with.
+    residual : bool
+        Whether the network of an unrolled separation sees the residual of the data as well.
     """
 
     channels: tuple[str, ...] = (FIELD,)
@@ -60,6 +62,7 @@ class Design:
     task: Literal["inversion", "separation"] = "inversion"
     iterations: int = 0
     step: float = 0.5
+    residual: bool = False
 
     @staticmethod
     def from_dict(stored: dict[str, Any]) -> Design:

@@ -93,21 +93,31 @@ class Separator(nn.Module):
 
 
 class Proximal(nn.Module):
-    """P: ``max(z + c g(c' z), 0)`` with g a U-Net that sees both sources.
+    """P: ``max(z + c g(c' z, c'' r), 0)`` with g a U-Net.
+
+    It sees both sources z after their step and, if it may, the residual ``r = y - Phi x`` that the
+    step followed.
 
     Parameters
     ----------
     architecture : Architecture
         Of the U-Net.
+    residual : bool
+        Whether it sees r.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.unet = _unet(architecture, 2)
+    scales: Tensor
 
-    def forward(self, sources: Tensor) -> Tensor:
-        """Return (N, 2, X, Y, Z) for the same in ppm."""
-        return positive(sources + self.unet(sources * CHI_SCALE).float() / CHI_SCALE)
+    def __init__(self, architecture: Architecture, residual: bool) -> None:
+        super().__init__()
+        seen = (CHI_SCALE, CHI_SCALE, *(SCALES if residual else ()))
+        self.unet = _unet(architecture, len(seen))
+        self.register_buffer("scales", torch.tensor(seen).view(1, -1, 1, 1, 1), persistent=False)
+
+    def forward(self, shown: Tensor) -> Tensor:
+        """Return (N, 2, X, Y, Z) for z, or z and r, along the second axis; in ppm."""
+        change = self.unet(shown * self.scales).float() / CHI_SCALE
+        return positive(shown[:, :2] + change)
 
 
 class Unrolled(nn.Module):
@@ -117,10 +127,14 @@ class Unrolled(nn.Module):
     starts where the sum of both sources is explained at once (``1 - 2 a = 0`` for a = 0.5) and
     their difference converges without changing sides much. From 0.692 on plain steps diverge.
 
+    Such a step leaves next to nothing of x_i, and of y only what both of its rows add up to. A P
+    that sees the residual ``y - Phi x_i`` as well knows what was measured, as the single pass does,
+    and what its estimate leaves unexplained.
+
     Parameters
     ----------
     design : Design
-        `iterations`, the first `step` and the architecture of P.
+        `iterations`, the first `step`, the architecture of P and whether it sees the `residual`.
     proximal : nn.Module, optional
         Instead of that P; the identity makes it Landweber's iteration.
     """
@@ -129,7 +143,9 @@ class Unrolled(nn.Module):
         super().__init__()
         self.design = design
         self.step = nn.Parameter(torch.tensor(float(design.step)))
-        self.proximal = Proximal(design.architecture) if proximal is None else proximal
+        if proximal is None:
+            proximal = Proximal(design.architecture, design.residual)
+        self.proximal = proximal
 
     def iterates(
         self, measured: Tensor, operators: Sequence[SourceOperator], count: int | None = None
@@ -160,10 +176,13 @@ class Unrolled(nn.Module):
     def descended(
         self, sources: Tensor, measured: Tensor, operators: Sequence[SourceOperator]
     ) -> Tensor:
-        """Return ``a Phi^H y + (I - a Phi^H Phi) x`` in single precision."""
+        """Return what P sees: ``z = x + a Phi^H r``, perhaps with ``r = y - Phi x``; float32."""
         with torch.autocast(sources.device.type, enabled=False):
             pairs = zip(operators, sources, measured, strict=True)
-            return torch.stack([phi.landweber(x, y, self.step) for phi, x, y in pairs])
+            residuals = torch.stack([y - phi(x) for phi, x, y in pairs])
+            followed = [phi.H(r) for phi, r in zip(operators, residuals, strict=True)]
+            stepped = sources + self.step * torch.stack(followed)
+            return torch.cat((stepped, residuals), 1) if self.design.residual else stepped
 
     def forward(
         self,

@@ -55,10 +55,6 @@ class SourceOperator:
             (self.shares[0] * decay + difference, self.shares[1] * decay - difference), dim=-4
         )
 
-    def landweber(self, sources: Tensor, measured: Tensor, step: float | Tensor) -> Tensor:
-        """One gradient step, ``step Phi.H y + (I - step Phi.H Phi) x``."""
-        return sources + step * self.H(measured - self(sources))
-
     @cached_property
     def eigenvalues(self) -> Tensor:
         """Eigenvalues of ``Phi.H Phi`` at every frequency, ascending: (2, half grid).
@@ -75,12 +71,12 @@ class SourceOperator:
 
     @property
     def stability_limit(self) -> float:
-        """Step below which `landweber` converges, 2 over the largest eigenvalue.
+        """Step below which ``x + step Phi.H (y - Phi x)`` converges, 2 over the largest eigenvalue.
 
         At equal shares ``1 / (1 + max D^2)``, 0.692 where the grid reaches ``|D| = 2/3``.
         """
         return 2 / float(self.eigenvalues[1].max())
 
     def contraction(self, step: float) -> Tensor:
-        """``|1 - step e|`` of both `eigenvalues`: what `landweber` leaves of an error."""
+        """``|1 - step e|`` of both `eigenvalues`: what such a step leaves of an error."""
         return (1 - step * self.eigenvalues).abs_()

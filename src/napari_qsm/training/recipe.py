@@ -38,7 +38,7 @@ class Network(_Part):
         Whether it gives a standard deviation.
     widths, convolutions, norm, bias, upsampling
         See `napari_qsm.networks.unet.Architecture`.
-    iterations, step
+    iterations, step, residual
         See `napari_qsm.networks.inverter.Design`; a network that sees relaxation separates sources.
     start : str
         Key of weights whose tensors of the same name and shape it starts from; empty for none.
@@ -53,6 +53,7 @@ class Network(_Part):
     upsampling: Upsampling = "transposed"
     iterations: Annotated[int, Field(ge=0)] = 0
     step: Positive = 0.5
+    residual: bool = False
     start: str = ""
 
     def design(self) -> Design:
@@ -65,7 +66,15 @@ class Network(_Part):
             upsampling=self.upsampling,
         )
         task: Literal["separation", "inversion"] = "separation" if self.separates else "inversion"
-        return Design(self.channels, self.uncertain, architecture, task, self.iterations, self.step)
+        return Design(
+            self.channels,
+            self.uncertain,
+            architecture,
+            task,
+            self.iterations,
+            self.step,
+            self.residual,
+        )
 
     @property
     def separates(self) -> bool:
