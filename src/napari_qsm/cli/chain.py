@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -197,6 +197,8 @@ def _loaded(wanted: Wanted) -> tuple[Acquisition, str]:
     """Read the measurement that was asked for; return it and the begin of its files' names."""
     from napari_qsm.io.derivatives import stem_of
     from napari_qsm.io.importer import open_source
+    from napari_qsm.io.nifti import read_volume
+    from napari_qsm.preparation.rates import with_rates
 
     corrections = _corrections(wanted)
     if wanted.output.resolve() in [path.resolve() for path in wanted.inputs]:
@@ -208,7 +210,8 @@ def _loaded(wanted: Wanted) -> tuple[Acquisition, str]:
         say([f"{measurement.name}: {measurement.summary}"])
         acquisition = source.load(measurement, corrections)
     rates = {Quantity.R2PRIME: wanted.r2prime, Quantity.R2: wanted.r2}
-    given = _with_rates(_with_labels(acquisition, wanted.labels), rates)
+    read = {quantity: read_volume(path) for quantity, path in rates.items() if path is not None}
+    given = with_rates(_with_labels(acquisition, wanted.labels), read)
     return given, wanted.stem or stem_of(measurement.name)
 
 
@@ -221,30 +224,6 @@ def _with_labels(acquisition: Acquisition, labels: Path | None) -> Acquisition:
     if mismatch := acquisition.grid.mismatch(volume.grid):
         raise InputError(f"The labels in {labels.name} {mismatch}; draw them on this measurement.")
     return acquisition.with_volumes({Quantity.LABELS: volume.data})
-
-
-def _with_rates(acquisition: Acquisition, files: Mapping[Quantity, Path | None]) -> Acquisition:
-    """Add rates that were measured beside the phase, for methods that use them."""
-    import numpy as np
-
-    from napari_qsm.io.nifti import read_volume
-    from napari_qsm.preparation.rates import rate
-
-    for quantity, path in files.items():
-        if path is None:
-            continue
-        volume = read_volume(path)
-        if mismatch := acquisition.grid.mismatch(volume.grid):
-            raise InputError(f"The {quantity.label} in {path.name} {mismatch}; resample it.")
-        notes: list[str] = []
-        known = np.isfinite(volume.data) & (volume.data != 0)  # there is no mask yet
-        acquisition = replace(
-            acquisition,
-            volumes={**acquisition.volumes, quantity: rate(quantity, volume, known, notes)},
-            sources={**acquisition.sources, quantity: str(path)},
-            notes=(*acquisition.notes, *notes),
-        )
-    return acquisition
 
 
 def _corrections(wanted: Wanted) -> Corrections:

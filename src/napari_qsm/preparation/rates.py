@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_qsm.acquisition import InputError, Quantity, Volume
+from napari_qsm.acquisition import Acquisition, InputError, Quantity, Volume
 
 RATES = (Quantity.R2STAR, Quantity.R2, Quantity.R2PRIME)
 
@@ -37,6 +41,29 @@ def rate_factor(quantity: Quantity, unit: str | None) -> float:
         f"The {quantity.label} is said to be in '{unit}' where 1/s or 1/ms was expected; "
         "correct its sidecar."
     )
+
+
+def with_rates(acquisition: Acquisition, rates: Mapping[Quantity, Volume]) -> Acquisition:
+    """Return a measurement with rates that were measured beside it, in 1/s; see `rate`.
+
+    Raises
+    ------
+    InputError
+        If one lies on another grid, or is no map of a rate.
+    """
+    for quantity, volume in rates.items():
+        if mismatch := acquisition.grid.mismatch(volume.grid):
+            name = Path(volume.source).name
+            raise InputError(f"The {quantity.label} in {name} {mismatch}; resample it.")
+        notes: list[str] = []
+        known = np.isfinite(volume.data) & (volume.data != 0)  # there is no mask yet
+        acquisition = replace(
+            acquisition,
+            volumes={**acquisition.volumes, quantity: rate(quantity, volume, known, notes)},
+            sources={**acquisition.sources, quantity: volume.source},
+            notes=(*acquisition.notes, *notes),
+        )
+    return acquisition
 
 
 def beside(

@@ -33,6 +33,9 @@ BESIDE = {
 }
 """What goes in beside a local field, by the names of `assemble` and of the options."""
 
+MEASURED_RATES = (Quantity.R2PRIME, Quantity.R2)
+"""What goes in beside the phase, being nothing that the chain makes."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -95,6 +98,8 @@ class Origin:
         Whether it was given the prepared volumes one by one, as the window does.
     chosen : mapping of str to Given
         What somebody chose then in place of what the stages made, by name in the provenance.
+    rates : mapping of str to Given
+        What was measured beside `raw` and went through the chain with it, by name.
     """
 
     made: Provenance
@@ -109,12 +114,13 @@ class Origin:
     complete: bool
     handed_over: bool
     chosen: Mapping[str, Given]
+    rates: Mapping[str, Given]
 
     @property
     def placeholders(self) -> tuple[str, ...]:
         """Sentences on what must be saved first because it was no file."""
         raw = self.raw
-        given: list[Given] = [*self.inputs.values(), *self.chosen.values()]
+        given = [*self.inputs.values(), *self.chosen.values(), *self.rates.values()]
         if raw is not None:
             given += [*raw.phase, *raw.magnitude, *([raw.mask] if raw.mask else [])]
         return tuple(
@@ -190,6 +196,7 @@ def origin_of(maps: Maps) -> Origin:
         wanted <= set(made.inputs),
         handed_over,
         _chosen(made, [stage for stage, _ in stages]) if handed_over else {},
+        _rates(made) if raw and not handed_over else {},
     )
 
 
@@ -247,6 +254,12 @@ def _chosen(made: Provenance, stages: Iterable[Stage[Any]]) -> dict[str, Given]:
             own.get(quantity.key, set()).add(stage.label)
     sources = {key: made.sources[key] for key in own if key in made.sources}
     return {key: _given(source, key) for key, source in sources.items() if source not in own[key]}
+
+
+def _rates(made: Provenance) -> dict[str, Given]:
+    """Return the rates that no stage made."""
+    keys = (quantity.key for quantity in MEASURED_RATES)
+    return {key: _given(made.sources[key], key) for key in keys if key in made.sources}
 
 
 _MEASURED = (Quantity.PHASE, Quantity.TOTAL_FIELD, Quantity.UNWRAPPED)

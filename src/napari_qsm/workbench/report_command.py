@@ -11,7 +11,15 @@ from napari_qsm.io.derivatives import name_of
 from napari_qsm.pipeline import GIVEN_MASK, METHOD, NONE, REFERENCE
 from napari_qsm.preparation.registry import Place
 from napari_qsm.preparation.registry import find as find_stage
-from napari_qsm.workbench.origin import BESIDE, Given, Origin, Raw, changed, origin_of
+from napari_qsm.workbench.origin import (
+    BESIDE,
+    MEASURED_RATES,
+    Given,
+    Origin,
+    Raw,
+    changed,
+    origin_of,
+)
 
 OUTPUT = "results"
 """Folder the commands write to."""
@@ -148,9 +156,10 @@ def _prepare(origin: Origin, raw: Raw, output: str) -> Iterator[str]:
 
 def _run(origin: Origin, raw: Raw, output: str) -> Iterator[str]:
     yield from ("run", *_measured(raw), *_stages(origin), "--method", origin.method.key)
-    for quantity in (Quantity.R2PRIME, Quantity.R2):
-        if quantity.key in origin.made.inputs and (source := origin.made.sources.get(quantity.key)):
-            yield from (f"--{BESIDE[quantity]}", source)
+    given = {**origin.chosen, **origin.rates}
+    for quantity in MEASURED_RATES:
+        if quantity.key in given:
+            yield from (f"--{BESIDE[quantity]}", given[quantity.key].path)
     yield from _sets(changed(origin.method, origin.settings), METHOD)
     if origin.reference is None:
         yield from ("--stage", f"{REFERENCE}={NONE}")
@@ -177,7 +186,7 @@ def _prepared(origin: Origin, raw: Raw, output: str) -> dict[str, Given]:
     }
     if raw.magnitude and Quantity.MAGNITUDE.key in origin.made.inputs:
         made[Quantity.MAGNITUDE.key] = raw.magnitude[0]
-    return {**made, **origin.chosen}
+    return {**made, **origin.chosen, **origin.rates}
 
 
 def _reference(origin: Origin, output: str) -> Iterator[str]:

@@ -70,6 +70,7 @@ _KNOWN: Mapping[str, str] = {
     "reconstruct": "napari_qsm.pipeline",
     "referenced": "napari_qsm.pipeline",
     "with_orientations": "napari_qsm.preparation.orientations",
+    "with_rates": "napari_qsm.preparation.rates",
     "write_maps": "napari_qsm.io.nifti",
 }
 """Where the names a script may use are found."""
@@ -180,6 +181,12 @@ def _from_raw(origin: Origin, raw: Raw) -> Iterator[str]:
     else:
         yield "    chosen = source.measurements[0]"
     yield "    measured = source.load(chosen, corrections)"
+    if origin.rates:
+        yield "rates = {"
+        for key, given in origin.rates.items():
+            yield f"    Quantity.{Quantity.named(key).name}: {_read(given)},"
+        yield "}"
+        yield "measured = with_rates(measured, rates)"
     if origin.reference and origin.reference.get("to") == "roi" and origin.in_one_go:
         yield "# labels.nii.gz stands for the map the reference was found in."
         yield "region = {Quantity.LABELS: read_volume('labels.nii.gz').data}"
