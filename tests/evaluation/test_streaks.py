@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Grid, InputError
-from napari_qsm.evaluation.streaks import CONE, streak_energy
+from napari_qsm.evaluation.streaks import CONE, streak_energy, streak_share
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
 
@@ -77,3 +77,35 @@ def test_mistakes_are_sentences():
         streak_energy(tissue(), ~MASK & False, MASK, GRID)
     with pytest.raises(InputError, match="another reach"):
         streak_energy(tissue(), LESION, MASK, GRID, reach=100)
+
+
+class TestShare:
+    """The part of the cone that is the lesion's own streaks."""
+
+    def test_it_is_the_part_of_the_lesion_that_the_cone_lacks(self):
+        source = LESION.astype(np.float32)
+        shares = [
+            streak_share(tissue() + source + part * streaks_of(source), LESION, MASK, GRID)
+            for part in (0.0, 0.5, 1.0)
+        ]
+        np.testing.assert_allclose(shares[:2], (0, 0.5), atol=0.1)
+        assert 0.9 < shares[2] < 1.3  # an empty cone takes some of the lesion, too
+
+    def test_noise_makes_the_shell_louder_and_leaves_the_share(self):
+        source = LESION.astype(np.float32)
+        chi = source + 0.3 * streaks_of(source)
+        quiet, loud = (chi + size * tissue() for size in (0.2, 2))
+        assert streak_energy(loud, LESION, MASK, GRID).shell > 2 * (
+            streak_energy(quiet, LESION, MASK, GRID).shell
+        )
+        shares = [streak_share(c, LESION, MASK, GRID) for c in (quiet, loud)]
+        assert shares[1] == pytest.approx(shares[0], abs=0.15)
+
+    def test_it_does_not_depend_on_offset_and_scale(self):
+        chi = tissue() + LESION + streaks_of(LESION.astype(np.float32))
+        plain, other = (streak_share(c, LESION, MASK, GRID) for c in (chi, 0.5 - 3 * chi))
+        assert other == pytest.approx(plain, rel=1e-3)
+
+    def test_no_lesion_is_told(self):
+        with pytest.raises(InputError, match="as its surroundings"):
+            streak_share(np.full(SHAPE, 0.1, np.float32), LESION, MASK, GRID)
