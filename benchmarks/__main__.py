@@ -18,6 +18,7 @@ from benchmarks.linearity import linearity_tables
 from benchmarks.live import SHAPES, live_table
 from benchmarks.memory import memory_table, peak_volumes
 from benchmarks.methods import heads, methods_table, slabs
+from benchmarks.patient import patient_table
 from benchmarks.preparation import preparation_tables
 from benchmarks.separation import separation_tables
 from benchmarks.solving import solve_table, warm_table
@@ -35,10 +36,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=torch.get_num_threads())
     made.add_argument("--methods", action="store_true", help="only the errors of all methods")
     made.add_argument("--in-vivo", type=Path, help="errors on a folder of slabs with COSMOS, too")
-    made.add_argument("--only", nargs="*", default=(), help="keys of methods, for --methods")
+    made.add_argument("--only", nargs="*", default=(), help="keys of methods, for most tables")
     made.add_argument("--learned", action="store_true", help="only networks beside the classics")
     made.add_argument("--linearity", action="store_true", help="only lesions of known strength")
     made.add_argument("--separation", action="store_true", help="only iron and myelin apart")
+    made.add_argument("--patient", type=Path, help="only a folder with a lesion, measured")
     made.add_argument("--cases", type=int, default=6, help="unseen heads, for --learned")
     made.add_argument("--challenge", type=Path, help="a folder with the challenge's head, too")
     made.add_argument("--slow", action="store_true", help="networks changed per case, too")
@@ -76,6 +78,8 @@ def tables(wanted: argparse.Namespace) -> Iterator[str]:
     elif wanted.separation:
         number = min(wanted.cases, 2) if quick else wanted.cases
         yield from separation_tables(number, only=tuple(wanted.only), quick=quick)
+    elif wanted.patient:
+        yield from patient_table(wanted.patient, only=tuple(wanted.only))
     elif wanted.methods or wanted.in_vivo:
         cases = [*heads(3.0 if quick else 1.5), *(slabs(wanted.in_vivo) if wanted.in_vivo else ())]
         yield from methods_table(iter(cases), tuple(wanted.only))
