@@ -18,6 +18,10 @@ def grounding(
     sources are nothing, and so is their difference: the median of chi over the voxels with the
     lowest R2' is the constant. On synthetic heads it is found within 2 to 4 ppb.
 
+    Networks learn with it, and it also holds of R2* less a nominal R2, which bounds nothing. Where
+    R2' is measured, `napari_qsm.methods.separation.shared.zero_of` asks what the bounds allow; on
+    data without noise that is exact.
+
     Parameters
     ----------
     chi, decay : (X, Y, Z) arrays
