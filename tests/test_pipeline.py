@@ -9,6 +9,7 @@ import pytest
 
 from napari_qsm import __version__, pipeline
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Provenance, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.registry import method
 from napari_qsm.methods.registry import unregister as unregister_method
 from napari_qsm.pipeline import Choice, Recipe, plan, plan_method, prepare, reconstruct, walk
@@ -114,11 +115,7 @@ RECIPE = Recipe(method=Choice("t_method"), reference=Choice("t_reference"))
 
 def exhausted(steps):
     seen = []
-    while True:
-        try:
-            seen.append(next(steps))
-        except StopIteration as done:
-            return done.value, seen
+    return finished(relayed(steps, seen.append)), seen
 
 
 def stages_of(planned):
@@ -207,6 +204,10 @@ def test_the_method_is_planned_too():
     assert (chosen.key, parameters.factor) == ("t_method", 4)
     with pytest.raises(InputError, match="Toy needs a local field; choose another method"):
         plan_method(acquisition, (), recipe)
+    recipe = RECIPE.stating("relaxation", "arlo").stating("method", "closed_form")
+    few = measured(Q.PHASE, Q.MAGNITUDE, echoes=2)
+    with pytest.raises(InputError, match=r"stage for \[relaxation\]: ARLO needs 3 echoes or more"):
+        plan_method(few, plan(few, recipe), recipe)
 
 
 @pytest.mark.parametrize(("to", "label"), [("csf", "R2*"), ("roi", "structures")])

@@ -359,11 +359,12 @@ class Process(Generic[P]):
         self.check_choice(acquisition.volumes)
         self.check_orientations(acquisition)
 
-    def check_choice(self, there: Collection[Quantity]) -> None:
-        """Raise `InputError` if nothing of `one_of` is among the quantities that are there."""
+    def check_choice(self, there: Collection[Quantity], instead: str = "") -> None:
+        """Raise `InputError` if nothing of `one_of` is there; it ends in what else can be done."""
         if self.one_of and not any(quantity in there for quantity in self.one_of):
             names = " or ".join(quantity.label for quantity in self.one_of)
-            raise InputError(f"{self.label} needs a map of {names} beside the field; choose one.")
+            told = f"{self.label} needs a map of {names} beside the field"
+            raise InputError(f"{told}; choose one{instead}.")
 
     def check_orientations(self, acquisition: Acquisition) -> None:
         """Raise `InputError` if there are too few orientations, or one lacks what is needed."""

@@ -103,11 +103,14 @@ def plan_method(
     """
     method: Method[Any] = find_method(recipe.method.use)
     parameters = method.with_settings(recipe.method.settings)
+    planned = tuple(planned)
     made = {q for entry in planned if entry.stage is not None for q in entry.stage.gives}
     if missing := [q.label for q in method.needs if q not in made and q not in acquisition]:
         names = " and a ".join(missing)
         raise InputError(f"{method.label} needs a {names}; choose another method.")
-    method.check_choice({*made, *acquisition.volumes})
+    left_out = [e for e in planned if e.stage is None and e.place.gives in method.one_of]
+    others = "".join(f", or another stage for [{e.place.key}]: {e.reason}" for e in left_out)
+    method.check_choice({*made, *acquisition.volumes}, others)
     method.check_orientations(acquisition)
     found_by = _FOUND_BY.get(str(recipe.reference.settings.get("to")))
     if found_by and found_by not in made and found_by not in acquisition:
