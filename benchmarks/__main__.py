@@ -21,6 +21,7 @@ from benchmarks.methods import heads, methods_table, slabs
 from benchmarks.patient import patient_table
 from benchmarks.preparation import preparation_tables
 from benchmarks.separation import separation_tables
+from benchmarks.separation_speed import separation_speed_table
 from benchmarks.solving import solve_table, warm_table
 from benchmarks.speed import convergence_table, iteration_table
 from benchmarks.store import Store
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--learned", action="store_true", help="only networks beside the classics")
     made.add_argument("--linearity", action="store_true", help="only lesions of known strength")
     made.add_argument("--separation", action="store_true", help="only iron and myelin apart")
+    made.add_argument("--separation-speed", action="store_true", help="only how soon they are")
     made.add_argument("--patient", type=Path, help="only a folder with a lesion, measured")
     made.add_argument("--cases", type=int, default=6, help="unseen heads, for --learned")
     made.add_argument("--challenge", type=Path, help="a folder with the challenge's head, too")
@@ -78,6 +80,8 @@ def tables(wanted: argparse.Namespace) -> Iterator[str]:
     elif wanted.separation:
         number = min(wanted.cases, 2) if quick else wanted.cases
         yield from separation_tables(number, only=tuple(wanted.only), quick=quick)
+    elif wanted.separation_speed:
+        yield separation_speed_table(64 if quick else 160, only=tuple(wanted.only))
     elif wanted.patient:
         yield from patient_table(wanted.patient, only=tuple(wanted.only))
     elif wanted.methods or wanted.in_vivo:

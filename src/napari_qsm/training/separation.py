@@ -142,13 +142,15 @@ def lattice(separation: Separation, seed: int) -> Lattice:
     return Lattice((side, side, thick), (nod, lean))
 
 
-def draw_separated(separation: Separation, seed: int) -> SeparatedCase:
-    """Draw one case; the same seed gives the same case."""
+def draw_separated(
+    separation: Separation, seed: int, voxels: Lattice | None = None
+) -> SeparatedCase:
+    """Draw one case; the same seed gives the same case, in voxels of its own if none are given."""
     streams = [np.random.default_rng([seed, part, 6]) for part in range(1, 6)]
     choices, painting, measuring, masking, relaxing = streams
     strength = float(choices.uniform(*separation.population.field_strength))
     population = separation.population.model_copy(update={"field_strength": (strength,) * 2})
-    head = _head(population, lattice(separation, seed), seed, choices)
+    head = _head(population, voxels or lattice(separation, seed), seed, choices)
     positive, negative = _sources(head, separation, painting)
     touched = _with_lesions(positive, negative, head, separation, choices, painting)
     chi = positive - negative
