@@ -45,8 +45,20 @@ def test_existing_maps_are_replaced_only_when_told(good, reconstruct, tree):
     assert result.exit_code == 2
     assert "exists already" in result.stderr
     assert tree() == before
-    assert reconstruct("--overwrite", "--set", "strength=1").exit_code == 0
+    result = reconstruct("--overwrite", "--set", "strength=1")
+    assert result.exit_code == 0
+    assert "earlier run" not in result.stdout
     assert tree() != before
+
+
+def test_a_map_that_another_method_left_there_stays_and_is_named(good, reconstruct):
+    (good / "out").mkdir()
+    left = good / "out" / f"{Quantity.SIGMA.suffix}.nii.gz"
+    left.write_bytes(b"kept")
+    result = reconstruct()
+    assert result.exit_code == 0
+    assert f"note: {left.name} is of an earlier run and was left as it was." in result.stdout
+    assert left.read_bytes() == b"kept"
 
 
 def test_stems_keep_subjects_apart(good, reconstruct):

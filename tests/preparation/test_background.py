@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.preparation import background
 from napari_qsm.preparation.background import BackgroundProblem
 from napari_qsm.preparation.registry import Place, find, stages
@@ -28,11 +29,7 @@ SMALL_BALLS = {
 
 def drained(running):
     steps = []
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(relayed(running, steps.append)), steps
 
 
 def run(key, acquisition, **settings):
@@ -263,8 +260,15 @@ def test_vsharp_uses_the_largest_balls_that_fit():
     largest = float(note.split("radius of ")[1].split()[0])
     assert 15 < largest < 23
     assert "down to 3 mm" in note
+    told = f"Balls of 30 mm were asked for; nowhere in the mask do any larger than {largest:g} mm"
+    assert told in notes(maps)
     same = run("vsharp", measured(), largest_radius=largest, smallest_radius=3.0)
     np.testing.assert_allclose(same[Quantity.LOCAL_FIELD], maps[Quantity.LOCAL_FIELD], atol=1e-5)
+
+
+def test_vsharp_says_where_its_radii_contradict_each_other():
+    maps = run("vsharp", measured(), largest_radius=5.0, smallest_radius=8.0)
+    assert "The smallest radius, 8 mm, is above the largest: all balls have 5 mm." in notes(maps)
 
 
 @every_key
@@ -348,13 +352,7 @@ def test_a_noisy_lesion_inside_stays_and_noise_at_the_edge_goes(stage):
         Grid(shape, np.eye(4)),
         {Quantity.TOTAL_FIELD: field, Quantity.MASK: mask, Quantity.FIELD_NOISE: noise},
     )
-    running = stage(acquisition)
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            maps = done.value
-            break
+    maps = finished(stage(acquisition))
     kept = maps[Quantity.MASK]
     assert kept[lesion].all()
     assert not kept[bone].any()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_qsm.acquisition import Quantity
 from napari_qsm.cli import options
 from napari_qsm.cli.application import app, load_torch
 from napari_qsm.cli.console import exhaust, say, tell
@@ -45,8 +46,8 @@ def reconstruct(
     turned = options.orientations(also)
     load_torch()
     from napari_qsm import devices
-    from napari_qsm.io.nifti import targets_of, write_maps
-    from napari_qsm.methods.registry import find
+    from napari_qsm.io.nifti import of_earlier_runs, targets_of, write_maps
+    from napari_qsm.methods.registry import find, methods
     from napari_qsm.preparation.orientations import with_orientations
 
     chosen = find(method)
@@ -70,6 +71,9 @@ def reconstruct(
     written = write_maps(maps, output, stem=stem, overwrite=overwrite)
     say(f"note: {note}" for note in maps.provenance.notes[len(acquisition.notes) :])
     say(map(str, written))
+    results = {quantity for each in methods().values() for quantity in each.gives}
+    older = of_earlier_runs(written, {*results, Quantity.SIGMA}, stem=stem)
+    say(f"note: {path.name} is of an earlier run and was left as it was." for path in older)
 
 
 def _orientation(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,26 @@ def targets_of(
     folder = Path(folder)
     refuse_stem(stem)
     refuse_unwritable(folder)
-    begin = f"{stem}_" if stem else ""
-    targets = {q: folder / f"{begin}{q.suffix}.nii.gz" for q in quantities}
+    targets = _targets(quantities, folder, stem)
     refuse_existing([p for t in targets.values() for p in (t, sidecar_path(t))], overwrite)
     return targets
+
+
+def _targets(quantities: Iterable[Quantity], folder: Path, stem: str) -> dict[Quantity, Path]:
+    begin = f"{stem}_" if stem else ""
+    return {q: folder / f"{begin}{q.suffix}.nii.gz" for q in quantities}
+
+
+def of_earlier_runs(
+    written: Sequence[Path], quantities: Iterable[Quantity], *, stem: str = ""
+) -> list[Path]:
+    """Return maps beside those just written that only look as if they belonged to them.
+
+    Overwriting takes nothing away: a method without an uncertainty leaves that of the one before.
+    """
+    folder = written[0].parent
+    candidates = _targets(quantities, folder, stem).values()
+    return [path for path in candidates if path.exists() and path not in written]
 
 
 def write_volume(

@@ -59,6 +59,11 @@ def vsharp(acquisition: Acquisition, parameters: VSHARP, device: torch.device) -
     with BackgroundProblem(acquisition, device, "V-SHARP", margin=margin) as problem:
         yield problem.step(0.0, "preparing")
         beyond, kept, largest = yield from _with_all_balls(problem, _radii(problem, parameters))
+        if largest.radius < margin:
+            problem.notes.append(
+                f"Balls of {margin:g} mm were asked for; nowhere in the mask do any larger than "
+                f"{largest.radius:g} mm fit."
+            )
         inverse = truncated_inverse(largest.deviation, parameters.threshold)
         local = yield from problem.filtered(beyond, inverse, 0.9, "deconvolving")
         return (yield from problem.finish(local, kept))
@@ -66,7 +71,13 @@ def vsharp(acquisition: Acquisition, parameters: VSHARP, device: torch.device) -
 
 def _radii(problem: BackgroundProblem, parameters: VSHARP) -> list[float]:
     """Return the radii from the largest that fits into the box to the smallest."""
-    smallest = min(parameters.smallest_radius, parameters.largest_radius)
+    smallest = parameters.smallest_radius
+    if smallest > parameters.largest_radius:
+        smallest = parameters.largest_radius
+        problem.notes.append(
+            f"The smallest radius, {parameters.smallest_radius:g} mm, is above the largest: all "
+            f"balls have {smallest:g} mm."
+        )
     count = int((parameters.largest_radius - smallest) / parameters.step + 1e-6) + 1
     least = max(problem.voxel_size)
     radii = [parameters.largest_radius - i * parameters.step for i in range(count)]
