@@ -9,6 +9,7 @@ import torch
 from napari_qsm.acquisition import Acquisition, Grid, Maps, Provenance, Quantity
 from napari_qsm.generators import finished
 from napari_qsm.methods.axes import axes
+from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.frame import frame, in_frame, outside
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.resampling import extended, interpolated
@@ -192,6 +193,36 @@ def test_noise_keeps_what_is_known_of_the_head():
         for one in (measured, seen[0])
     ]
     assert known[1] == pytest.approx(known[0], rel=0.05)
+
+
+def noisy(sides):
+    """The phantom with noise of 5 ppb and no map of it."""
+    measured, _ = phantom(sides)
+    noise = 0.005 * np.random.default_rng(7).standard_normal(measured.grid.shape)
+    field = (measured[Q.LOCAL_FIELD] + noise * measured.mask).astype(np.float32)
+    return replace(measured, volumes={Q.LOCAL_FIELD: field, Q.MASK: measured.mask})
+
+
+def level(measured):
+    with Workspace(measured, CPU, "Level") as space:
+        return field_error(space).error, space.noise()
+
+
+@pytest.mark.parametrize("sides", [(1.0, 1.0, 3.0), (3.0, 1.0, 1.0)])
+def test_voxels_that_were_only_interpolated_do_not_hide_the_error(sides):
+    measured, seen = noisy(sides), []
+    run(measured, reconstruct=lambda m: seen.append((m, level(m))) or by_tikhonov(m))
+    (inner, told), known = seen[0], level(measured)
+    assert told == pytest.approx(known, rel=1e-6)
+    afresh = replace(inner, volumes={q: volume.copy() for q, volume in inner.volumes.items()})
+    assert level(afresh)[1] < 0.7 * told[1]  # what the cubes alone would say
+
+
+def test_averaging_takes_its_part_of_the_error():
+    card = replace(CARD, voxel_size=(2.0, 2.5))
+    measured, seen = noisy((1.0, 1.0, 1.0)), []
+    run(measured, card=card, reconstruct=lambda m: seen.append(level(m)) or by_tikhonov(m))
+    assert seen[0][1] < 0.7 * level(measured)[1]
 
 
 def test_axes_are_put_in_order_without_changing_a_value():

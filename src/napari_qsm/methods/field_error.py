@@ -92,6 +92,26 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     return FieldError(error, spread)
 
 
+def carry_over(space: Workspace, other: Workspace, factor: float = 1.0) -> None:
+    """Let a workspace with an interpolated field know the error that the measured one has.
+
+    Interpolation adds voxels and no scales: differences of neighbours and the finest half of the
+    cone, which errors are read off, are then nearly empty. (Slices of 2 mm made cubes of 0.9 mm had
+    2.1 ppb where 4.7 were measured.) What is read off the interpolated field counts if it is more.
+
+    Parameters
+    ----------
+    space, other : Workspace
+        With the field as measured, and with the interpolated one.
+    factor : float
+        What averaging has left of the error where voxels became larger.
+    """
+    known, found = field_error(space), field_error(other)
+    noise = max(factor * space.noise(), other.noise())
+    other.learn("field error", (max(factor * known.error, found.error), found.spread))
+    other.learn("noise", noise)
+
+
 def _discount(space: Workspace, weighting: Weighting) -> float:
     """Return by what weights discount the error, ``sqrt(mean(1 / W^2))``."""
     weights = space.weights(weighting)[space.region()]

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Maps, Quantity
 from napari_qsm.generators import relayed
 from napari_qsm.methods.axes import in_order, passed_on
+from napari_qsm.methods.field_error import carry_over
+from napari_qsm.methods.learned import working
 from napari_qsm.methods.registry import Reconstruction, Step, parameter
 from napari_qsm.methods.resampling import extended, interpolated, sampled
 from napari_qsm.methods.workspace import Workspace
@@ -220,6 +222,7 @@ def _there_and_back(
     label: str,
 ) -> Reconstruction:
     measured = yield from _there(acquisition, target, label)
+    yield from _same_error(acquisition, measured, target, device, label)
 
     def shown(volume: FloatArray) -> FloatArray:
         return sampled(volume, target.inverse, acquisition.grid.shape, order=1) * acquisition.mask
@@ -268,6 +271,20 @@ def _there(
     if Quantity.MAGNITUDE in volumes:
         volumes[Quantity.MAGNITUDE] = np.maximum(volumes[Quantity.MAGNITUDE], 0)
     return replace(acquisition, grid=target.grid, volumes=volumes, sources={})
+
+
+def _same_error(
+    acquisition: Acquisition, measured: Acquisition, target: Frame, device: torch.device, label: str
+) -> Generator[Step, None, None]:
+    """Let methods in the frame know the error of the field as it was measured."""
+    factor = min(abs(float(np.linalg.det(target.matrix))) ** -0.5, 1.0)
+    with Workspace(acquisition, device, label) as space, Workspace(measured, device, label) as made:
+        yield from working(
+            space,
+            lambda: carry_over(space, made, factor),
+            fraction=THERE,
+            message="measuring the field's error",
+        )
 
 
 def _back(

@@ -157,6 +157,10 @@ class Workspace:
         found: T = facts[name]
         return found
 
+    def learn(self, name: str, value: object) -> None:
+        """Keep a fact that is known better than these volumes tell."""
+        facts_of(self._acquisition, (self.shape, self.device))[name] = value
+
     def field(self) -> Tensor:
         """Return the local field in ppm, zero outside the mask."""
         return self.place(self._acquisition[Quantity.LOCAL_FIELD])
