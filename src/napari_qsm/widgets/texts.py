@@ -56,8 +56,8 @@ CANCELLED = "Cancelled."
 
 GRID = "All visible maps side by side: same slice, same zoom, same angle."
 CONVENTION = "Which side of the screen shows the patient's right."
-RADIOLOGICAL = "Radiological (R on the left)"
-NEUROLOGICAL = "Neurological (L on the left)"
+RADIOLOGICAL = "Radiological (R left)"
+NEUROLOGICAL = "Neurological (L left)"
 SAVE = "Save the maps of the selected result as NIfTI with their provenance (JSON)."
 NONE = "none"
 
