@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -30,6 +31,12 @@ def networks(tmp_path_factory):
     os.environ.pop(FOLDER_VARIABLE)
     if before is not None:
         os.environ[FOLDER_VARIABLE] = before
+
+
+def pytest_collection_finish():
+    """Spare what imports made: tests collect garbage hundreds of times to see what is left."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_qsm.generators import finished, relayed
 from napari_qsm.io.importer import Corrections, open_source
 
 
@@ -130,14 +131,10 @@ def write_json(path, **stated):
 
 def exhausted(steps):
     """Run a generator to its end and return its value, watching the fractions."""
-    fraction = 0.0
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        assert step.fraction >= fraction
-        fraction = step.fraction
+    fractions = [0.0]
+    value = finished(relayed(steps, lambda step: fractions.append(step.fraction)))
+    assert fractions == sorted(fractions)
+    return value
 
 
 def opened(paths, **more):

@@ -4,19 +4,22 @@ import gc
 import json
 import weakref
 from dataclasses import replace
-from typing import get_args, get_origin
+from functools import cache
+from typing import NamedTuple, get_args, get_origin
 
 import numpy as np
 import pytest
 import torch
 
-from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods import workspace
 from napari_qsm.methods.registry import find, methods
-from napari_qsm.process import number
+from napari_qsm.process import Step, number
 
 METHODS = list(methods().values())
 INVERSIONS = [m for m in METHODS if m.needs == (Quantity.LOCAL_FIELD,)]
+ODD = [m for m in INVERSIONS if m.odd or "symmetric" in m.parameters.model_fields]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.key)
 every_inversion = pytest.mark.parametrize("method", INVERSIONS, ids=lambda m: m.key)
 
@@ -90,19 +93,49 @@ def seen(method, measured):
 
 
 def run(method, measured, **settings):
-    steps = []
-    running = method(seen(method, measured), method.with_settings(settings))
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(method(seen(method, measured), method.with_settings(settings)))
+
+
+class Run(NamedTuple):
+    """A finished run, the map shown last, and torch's threads during it, of 2, and after it."""
+
+    maps: Maps
+    steps: list[Step]
+    preview: np.ndarray | None
+    threads: list[int]
+
+
+def watched(method):
+    """Run a method on `acquisition()` at its default settings and note what it shows."""
+    steps, preview, threads = [], None, []
+
+    def look(step):
+        nonlocal preview
+        steps.append(step)
+        threads.append(torch.get_num_threads())
+        if step.preview:
+            preview = step.preview()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        maps = finished(relayed(method(seen(method, acquisition())), look))
+        threads.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    return Run(maps, steps, preview, threads)
+
+
+@pytest.fixture(scope="module")
+def standard():
+    """Function that gives the one watched run of a method, which many tests look at."""
+    return cache(lambda key: watched(find(key)))
 
 
 @every_inversion
-def test_maps_lie_on_the_grid_and_inside_the_mask(method):
+def test_maps_lie_on_the_grid_and_inside_the_mask(method, standard):
     measured = acquisition()
-    maps, steps = run(method, measured)
+    maps, steps, *_ = standard(method.key)
     # The one map that only some fields give: where the guard of nonlinear methods spoke.
     assert set(maps.volumes) - {Quantity.UNRELIABLE} == set(method.gives)
     for values in maps.volumes.values():
@@ -127,33 +160,21 @@ def test_maps_lie_on_the_grid_and_inside_the_mask(method):
 
 
 @every_inversion
-def test_the_last_preview_is_the_map(method):
-    running = method(seen(method, acquisition()))
-    preview = None
-    while True:
-        try:
-            now = next(running)
-            if now.preview:
-                step, preview = now, now.preview()
-        except StopIteration as done:
-            np.testing.assert_allclose(preview, done.value[Quantity.CHI], atol=1e-6)
-            break
+def test_the_last_preview_is_the_map(method, standard):
+    maps, steps, preview, _ = standard(method.key)
+    np.testing.assert_allclose(preview, maps[Quantity.CHI], atol=1e-6)
     with pytest.raises(RuntimeError, match="expired"):
-        step.preview()
+        next(step for step in reversed(steps) if step.preview).preview()
 
 
-@every_inversion
-def test_flipping_the_field_flips_the_map(method):
+@pytest.mark.parametrize("method", ODD, ids=lambda m: m.key)
+def test_flipping_the_field_flips_the_map(method, standard):
     """Bit by bit; of networks where they are asked to be symmetric."""
-    settings = {}
-    if not method.odd:
-        if "symmetric" not in method.parameters.model_fields:
-            pytest.skip("does not claim to be odd")
-        settings["symmetric"] = True
     measured = acquisition()
     flipped = measured.with_volumes({Quantity.LOCAL_FIELD: -measured[Quantity.LOCAL_FIELD]})
-    maps, _ = run(method, measured, **settings)
-    mirrored, _ = run(method, flipped, **settings)
+    settings = {} if method.odd else {"symmetric": True}
+    maps = standard(method.key).maps if method.odd else run(method, measured, **settings)
+    mirrored = run(method, flipped, **settings)
     np.testing.assert_allclose(mirrored[Quantity.CHI], -maps[Quantity.CHI], atol=1e-7)
     if Quantity.CHI_POS in method.gives:  # at the same Dr of both kinds
         np.testing.assert_allclose(mirrored[Quantity.CHI_NEG], maps[Quantity.CHI_POS], atol=1e-7)
@@ -182,8 +203,14 @@ def test_cancelling_frees_everything(method, monkeypatch):
 
 
 @every_inversion
-@pytest.mark.parametrize("ending", ["close", "finish"])
-def test_the_number_of_threads_is_given_back(method, ending):
+def test_the_number_of_threads_is_given_back_at_the_end(method, standard):
+    *during, after = standard(method.key).threads
+    assert during[1] == 1  # small volumes
+    assert after == 2
+
+
+@every_inversion
+def test_the_number_of_threads_is_given_back_by_closing(method):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -191,7 +218,7 @@ def test_the_number_of_threads_is_given_back(method, ending):
         next(running)
         next(running)
         assert torch.get_num_threads() == 1  # small volumes
-        running.close() if ending == "close" else list(running)
+        running.close()
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -203,6 +230,7 @@ def test_the_number_of_threads_is_given_back(method, ending):
     ["zero field", "one voxel", "one slice", "huge field", "no mask", "corner mask"],
 )
 def test_degenerate_input_gives_finite_maps(method, degenerate):
+    """Of methods that train a network on the case after a few of their many steps."""
     shape = (12, 10, 1) if degenerate == "one slice" else (12, 10, 8)
     rng = np.random.default_rng(0)
     field = 0.02 * rng.standard_normal(shape)
@@ -221,12 +249,13 @@ def test_degenerate_input_gives_finite_maps(method, degenerate):
         volumes |= {q: rng.uniform(5, 20, shape) for q in method.one_of}
     if degenerate == "no mask":
         del volumes[Quantity.MASK]
-    maps, _ = run(method, Acquisition(Grid(shape, np.eye(4)), volumes))
+    few = {"iterations": 20} if "rate" in method.parameters.model_fields else {}
+    maps = run(method, Acquisition(Grid(shape, np.eye(4)), volumes), **few)
     assert all(np.isfinite(v).all() for v in maps.volumes.values())
 
 
 @every_inversion
-def test_turned_data_give_a_turned_map(method):
+def test_turned_data_give_a_turned_map(method, standard):
     """Axes stored in another order and sense, with the affine saying so."""
     measured = acquisition()
     order, flips = (2, 0, 1), (0, 2)
@@ -241,9 +270,8 @@ def test_turned_data_give_a_turned_map(method):
         Grid(turn(measured.mask).shape, affine),
         {quantity: turn(values) for quantity, values in measured.volumes.items()},
     )
-    maps, _ = run(method, measured)
-    other, _ = run(method, turned)
-    expected = turn(maps[Quantity.CHI])
+    expected = turn(standard(method.key).maps[Quantity.CHI])
+    other = run(method, turned)
     # Noise alone may be flattened to nothing but rounding errors, which have no size of their own.
     size = max(np.linalg.norm(expected), 1e-3 * np.linalg.norm(measured[Quantity.LOCAL_FIELD]))
     assert np.linalg.norm(other[Quantity.CHI] - expected) < 1e-4 * size

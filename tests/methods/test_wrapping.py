@@ -2,12 +2,14 @@
 
 import gc
 import weakref
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods import workspace
 from napari_qsm.methods.registry import find, methods
 from napari_qsm.methods.wrapping import wrap, wrappers
@@ -37,14 +39,22 @@ def acquisition(shape=(18, 20, 16)):
 
 def steps_and_maps(method, measured, **settings):
     settings = {"draws": 2, **settings} if "draws" in method.parameters.model_fields else settings
-    running, steps, preview = method(measured, method.with_settings(settings)), [], None
-    while True:
-        try:
-            steps.append(next(running))
-            if steps[-1].preview:
-                preview = steps[-1].preview()
-        except StopIteration as done:
-            return steps, preview, done.value
+    steps, preview = [], None
+
+    def look(step):
+        nonlocal preview
+        steps.append(step)
+        if step.preview:
+            preview = step.preview()
+
+    maps = finished(relayed(method(measured, method.with_settings(settings)), look))
+    return steps, preview, maps
+
+
+@pytest.fixture(scope="module")
+def standard():
+    """Function that gives the one run of a method at its default settings, which many look at."""
+    return cache(lambda key: steps_and_maps(find(key), acquisition()))
 
 
 @pytest.mark.parametrize("around", list(wrappers()))
@@ -61,9 +71,9 @@ def test_every_wrapper_fits_around_every_method(key, around):
 
 
 @every_whole
-def test_the_whole_reports_like_a_method(key):
+def test_the_whole_reports_like_a_method(key, standard):
     method, measured = find(key), acquisition()
-    steps, preview, maps = steps_and_maps(method, measured)
+    steps, preview, maps = standard(key)
     assert set(maps.volumes) - {Quantity.UNRELIABLE} == set(method.gives)
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
@@ -78,18 +88,18 @@ def test_the_whole_reports_like_a_method(key):
 
 
 @every_whole
-def test_a_flipped_field_flips_the_map(key):
+def test_a_flipped_field_flips_the_map(key, standard):
     measured = acquisition()
     flipped = measured.with_volumes({Quantity.LOCAL_FIELD: -measured[Quantity.LOCAL_FIELD]})
-    *_, maps = steps_and_maps(find(key), measured)
+    *_, maps = standard(key)
     *_, mirrored = steps_and_maps(find(key), flipped)
     np.testing.assert_allclose(mirrored[Quantity.CHI], -maps[Quantity.CHI], atol=1e-7)
 
 
 @every_whole
-def test_what_was_chosen_repeats_the_run(key):
+def test_what_was_chosen_repeats_the_run(key, standard):
     method, measured = find(key), acquisition()
-    *_, maps = steps_and_maps(method, measured)
+    *_, maps = standard(key)
     stated = {**maps.provenance.parameters, **maps.provenance.chosen}
     *_, again = steps_and_maps(method, measured, **stated)
     for quantity in (Quantity.CHI, Quantity.RESIDUAL):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_qsm.generators import finished
+from napari_qsm.generators import finished, relayed
 from napari_qsm.networks.background import INTERVAL, PATIENCE, in_background
 
 
@@ -29,15 +29,9 @@ def running_threads():
 def test_it_yields_while_it_works_and_returns_the_result():
     layer = Slow(4 * INTERVAL)
     running = in_background(lambda: layer(torch.zeros(1)), layer)
-    waits = 0
-    while True:
-        try:
-            next(running)
-            waits += 1
-        except StopIteration as done:
-            assert done.value == 1
-            break
-    assert 2 <= waits <= 5
+    waits = []
+    assert finished(relayed(running, waits.append)) == 1
+    assert 2 <= len(waits) <= 5
 
 
 def test_what_it_raises_comes_out():

@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 
+from napari_qsm.generators import finished, relayed
 from napari_qsm.solvers.gradient_descent import gradient_descent
 from napari_qsm.solvers.iteration import DivergenceError, Iterate, ratio_of_norms, until_converged
 
@@ -23,11 +24,7 @@ def quadratic(scale):
 def run(iterates, **rule):
     running = until_converged(iterates, **rule)
     seen = []
-    while True:
-        try:
-            seen.append(next(running))
-        except StopIteration as done:
-            return done.value, seen
+    return finished(relayed(running, seen.append)), seen
 
 
 def test_gradient_descent_reaches_the_minimum_and_stops_there():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Grid
+from napari_qsm.generators import finished
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.gradient import Gradient
 from napari_qsm.physics.relaxation import Relaxivity
@@ -67,11 +68,8 @@ class Problem:
         running = until_converged(
             admm(self.split, step, start, counting=2), tolerance=1e-15, max_iterations=iterations
         )
-        while True:
-            try:
-                next(running)
-            except StopIteration:
-                return self.split.sources()
+        finished(running)
+        return self.split.sources()
 
     def misfits(self, sources):
         _, rate, field = self.phi(sources)
@@ -180,11 +178,6 @@ def test_an_anchor_is_all_that_counts_where_it_weighs_everything(relaxivity):
         anchor=(chi, torch.full_like(symbol, 1e9)),
     )
     solving = normal(torch.zeros_like(problem.truth), torch.zeros_like(symbol, dtype=torch.cdouble))
-    while True:
-        try:
-            next(solving)
-        except StopIteration as done:
-            difference, total = done.value
-            break
+    difference, total = finished(solving)
     torch.testing.assert_close(difference, chi, rtol=0, atol=1e-8)
     torch.testing.assert_close(total, problem.truth.sum(0), rtol=0, atol=1e-8)

@@ -25,15 +25,14 @@ PLAIN = {
 
 
 @lru_cache
-def _drawn(seed, stated):
-    return draw(Population(**{**PLAIN, **dict(stated)}), seed)
+def _drawn(seed, lesions, stated):
+    strengths = dict.fromkeys(lesions, 1.0)
+    return draw(Population(**PLAIN | {"lesions": strengths} | dict(stated)), seed)
 
 
 def drawn(seed=5, lesions=(), **stated):
     """A case; drawn once for all tests."""
-    if lesions:
-        return draw(Population(**{**PLAIN, "lesions": dict.fromkeys(lesions, 1.0), **stated}), seed)
-    return _drawn(seed, tuple(sorted(stated.items())))
+    return _drawn(seed, lesions, tuple(sorted(stated.items())))
 
 
 def test_the_same_seed_is_the_same_case_byte_for_byte():

@@ -12,6 +12,7 @@ from nibabel.affines import apply_affine
 
 from napari_qsm.acquisition import Grid, InputError, Quantity, Volume
 from napari_qsm.evaluation import metrics, similarity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.workbench.comparison import (
     Blend,
@@ -139,11 +140,7 @@ def test_cubes_thinner_than_a_voxel_are_a_voxel():
 
 def scored(maps, reference, mask):
     steps, generator = [], score(maps, reference, mask)
-    while True:
-        try:
-            steps.append(next(generator))
-        except StopIteration as end:
-            return steps, end.value
+    return steps, finished(relayed(generator, steps.append))
 
 
 @pytest.fixture

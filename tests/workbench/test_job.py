@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Grid, Maps, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.registry import Step
 from napari_qsm.workbench.job import Job
 
@@ -32,11 +33,7 @@ def reconstruction(steps, log, *, pause=0.0):
 
 def exhaust(generator):
     reports = []
-    while True:
-        try:
-            reports.append(next(generator))
-        except StopIteration as stop:
-            return reports, stop.value
+    return reports, finished(relayed(generator, reports.append))
 
 
 def test_the_maps_come_back_and_the_generator_is_closed():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Grid, InputError, Quantity, Volume
+from napari_qsm.generators import finished
 from napari_qsm.pipeline import Recipe
 from napari_qsm.preparation.registry import Place
 from napari_qsm.workbench.preparation import Preparation
@@ -26,12 +27,8 @@ def run(bench):
     ran = []
     while (place := bench.next_stale()) is not None:
         ran.append(place)
-        running = bench.start(place).run()
         try:
-            while True:
-                next(running)
-        except StopIteration as stop:
-            bench.finish(place, stop.value)
+            bench.finish(place, finished(bench.start(place).run()))
         except InputError as error:
             bench.fail(place, str(error))
     return ran
@@ -284,7 +281,7 @@ def test_cancel_ends_the_stage_and_leaves_the_rest_as_it_was(bench, toys):
     bench.set_parameter(Place.MASK, "pause", 0.02)
     job = bench.start(Place.MASK)
     ended = []
-    thread = threading.Thread(target=lambda: ended.append(_exhaust(job.run())))
+    thread = threading.Thread(target=lambda: ended.append(finished(job.run())))
     thread.start()
     job.cancel()
     thread.join(5)
@@ -293,14 +290,6 @@ def test_cancel_ends_the_stage_and_leaves_the_rest_as_it_was(bench, toys):
     assert bench.job is None
     assert states(bench, State.NOT_RUN) == ALL
     assert toys.LOG == toys.CLOSED
-
-
-def _exhaust(running):
-    try:
-        while True:
-            next(running)
-    except StopIteration as stop:
-        return stop.value
 
 
 def test_choices_survive_a_preset(bench, toys):

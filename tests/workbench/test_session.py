@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Grid, InputError, Quantity, Volume
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import methods
 from napari_qsm.workbench.session import Inputs, Workbench, understand
 
@@ -65,13 +66,9 @@ def test_a_value_out_of_range_is_refused_and_the_old_one_stays(bench):
 def run(bench):
     bench.accept(understand(bench.inputs), bench.inputs)
     job, title = bench.start("cpu")
-    running = job.run()
-    try:
-        while True:
-            next(running)
-    except StopIteration as stop:
-        bench.finish(title, stop.value)
-        return title, stop.value
+    maps = finished(job.run())
+    bench.finish(title, maps)
+    return title, maps
 
 
 def test_a_result_is_named_after_what_differs_from_the_defaults(bench):
