@@ -52,16 +52,19 @@ PUBLIC = (
 
 @dataclass(frozen=True)
 class Rival:
-    """A method that separates, with settings."""
+    """A method that separates, with settings, perhaps without some of what was measured."""
 
     label: str
     method: Method[Any]
     settings: dict[str, Any]
+    hidden: tuple[Quantity, ...] = ()
 
     def run(self, acquisition: Acquisition) -> tuple[Maps, float]:
         """Return its maps and the seconds of processor time they took."""
+        kept = {q: v for q, v in acquisition.volumes.items() if q not in self.hidden}
         begun = time.process_time()
-        running = self.method(acquisition, self.method.with_settings(self.settings))
+        shown = replace(acquisition, volumes=kept)
+        running = self.method(shown, self.method.with_settings(self.settings))
         maps: Maps = finished(running)
         return maps, time.process_time() - begun
 
@@ -75,6 +78,8 @@ def rivals(only: Sequence[str] = ()) -> list[Rival]:
         fields = method.parameters.model_fields
         if "precision" not in fields:
             found.append(Rival(method.label, method, {}))
+            alone = f"{method.label}, from R2* alone"
+            found.append(Rival(alone, method, {}, (Quantity.R2PRIME, Quantity.R2)))
             continue
         for name in weights.available(method.parameters().model_dump()["weights"]):
             label = method.label if name == key else f"{method.label}, {name}"
