@@ -153,7 +153,7 @@ def rate(
             "it was taken to be in 1/ms and multiplied by 1000."
         )
         return values * 1000
-    why = "stated" if volume.unit else "assumed, as no unit is stated"
-    told = "in 1/ms, as stated, and multiplied by 1000" if factor != 1 else f"in 1/s, as {why}"
+    why = "as stated" if volume.unit else "since no unit is stated"
+    told = "in 1/ms, as stated, and multiplied by 1000" if factor != 1 else f"in 1/s, {why}"
     notes.append(f"The {name} was taken {told} (median {middle:.3g} 1/s in the mask).")
     return values * factor
