@@ -63,7 +63,8 @@ def unrolled_sepnet(
 
     x are chi+ and chi-, ``y = [chi; R2'/Dr; f]``, ``Phi = [[I, -I], [I, I], [D, -D]]`` the physics
     of this very grid, and P a U-Net that is the same in every iteration; the step a was learned.
-    P is homogeneous, so the whole is. Inputs and losses follow Kim et al. 2025.
+    P of the shipped weights sees the residual ``y - Phi x_i`` besides. It is homogeneous, so the
+    whole is. Inputs and losses follow Kim et al. 2025.
 
     Raises
     ------
