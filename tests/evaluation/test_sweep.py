@@ -18,7 +18,7 @@ from napari_qsm.evaluation.similarity import xsim
 from napari_qsm.evaluation.sweep import Solved, sweep
 from napari_qsm.evaluation.sweep_range import plan, spaced, tuned
 from napari_qsm.evaluation.yardstick import Yardstick
-from napari_qsm.generators import finished
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
@@ -44,11 +44,7 @@ def swept(head):
     running = sweep(
         find("tv"), head.acquisition, reversed(VALUES), reference=head.truth[Quantity.CHI]
     )
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(relayed(running, steps.append)), steps
 
 
 def objective(measured, maps, value):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.inversion import dip as module
 from napari_qsm.methods.inversion.dip import DIP, dip, untrained
 from napari_qsm.physics.dipole import DipoleConvolution
@@ -36,11 +37,7 @@ def head():
 def run(measured, **settings):
     running = dip(measured, dip.with_settings({"width": 6, "iterations": 20, **settings}))
     steps = []
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(relayed(running, steps.append)), steps
 
 
 def residuals(steps):
@@ -99,14 +96,9 @@ def test_drawing_a_network_leaves_the_random_numbers_alone():
 
 def test_previews_are_the_map_on_the_way(head):
     running = dip(head[0], dip.with_settings({"width": 4, "iterations": 3}))
-    preview = None
-    while True:
-        try:
-            step = next(running)
-            preview = step.preview() if step.preview else preview
-        except StopIteration as done:
-            np.testing.assert_allclose(preview, done.value[Quantity.CHI], atol=1e-6)
-            return
+    previews = []
+    maps = finished(relayed(running, lambda s: s.preview and previews.append(s.preview())))
+    np.testing.assert_allclose(previews[-1], maps[Quantity.CHI], atol=1e-6)
 
 
 def test_cancelling_frees_network_and_volumes(head, monkeypatch):

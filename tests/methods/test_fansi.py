@@ -8,6 +8,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.variation import Variation
 from napari_qsm.methods.workspace import Workspace
@@ -21,12 +22,7 @@ LONG = {"tolerance": 1e-6, "max_iterations": 200}
 
 def reconstruct(measured, key="fansi", **settings):
     method = find(key)
-    running = method(measured, method.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(method(measured, method.with_settings(settings)))
 
 
 @pytest.fixture(scope="module")

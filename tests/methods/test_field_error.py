@@ -6,6 +6,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.field_error import FieldError, field_error
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
@@ -94,13 +95,9 @@ def test_closed_forms_choose_nearly_the_best(head, key, settings, sigma):
     method = find(key)
 
     def error(**chosen):
-        running = method(measured, method.with_settings(settings | chosen))
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                chi = done.value[Quantity.CHI]
-                return nrmse(chi, head.truth[Quantity.CHI], measured.mask), done.value.provenance
+        maps = finished(method(measured, method.with_settings(settings | chosen)))
+        found = nrmse(maps[Quantity.CHI], head.truth[Quantity.CHI], measured.mask)
+        return found, maps.provenance
 
     reached, provenance = error()
     chosen = provenance.chosen[method.tuning]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.inversion.fine import fine, mean_only
 from napari_qsm.networks import weights
 from napari_qsm.networks.inverter import Design, Inverter
@@ -65,11 +66,7 @@ def there(folder, monkeypatch):
 def run(measured, **settings):
     running = fine(measured, fine.with_settings({"rate": 3e-3, "discrepancy": 0.0, **settings}))
     steps = []
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(relayed(running, steps.append)), steps
 
 
 @pytest.fixture(scope="module")

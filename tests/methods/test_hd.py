@@ -6,6 +6,7 @@ import torch
 
 from napari_qsm.acquisition import Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.inversion.hd import discounted
 from napari_qsm.methods.registry import find
 from napari_qsm.training.phantom import sample_head
@@ -15,11 +16,7 @@ def reconstruct(measured, key="hd", **settings):
     method = find(key)
     running = method(measured, method.with_settings(settings))
     steps = []
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(relayed(running, steps.append)), steps
 
 
 @pytest.fixture(scope="module")

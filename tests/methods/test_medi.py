@@ -6,6 +6,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.edges import smooth_neighbours
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
@@ -23,13 +24,9 @@ def grid(shape=SHAPE):
 
 def run(key, measured, **settings):
     method = find(key)
-    running = method(measured, method.with_settings(settings))
-    iterations = 0
-    while True:
-        try:
-            iterations = next(running).values.get("iteration", iterations)
-        except StopIteration as done:
-            return done.value, int(iterations)
+    steps = []
+    maps = finished(relayed(method(measured, method.with_settings(settings)), steps.append))
+    return maps, max(int(step.values.get("iteration", 0)) for step in steps)
 
 
 def field_of(chi, mask=True):
@@ -111,11 +108,7 @@ def select(magnitude, mask, share):
         torch.from_numpy(magnitude.astype(np.float32)), torch.from_numpy(mask), Gradient(SIZES),
         share,
     )  # fmt: skip
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as done:
-            return done.value
+    return finished(pieces)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.6])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.methods.registry import find
 from napari_qsm.networks import weights
 from napari_qsm.networks.inverter import Design, Inverter
@@ -53,11 +54,7 @@ def run(measured, **settings):
     method = find("pdi_vi")
     running = method(measured, method.with_settings({"rate": 1e-2, "iterations": 20, **settings}))
     steps = []
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, [s.values for s in steps if "elbo" in s.values]
+    return finished(relayed(running, steps.append)), [s.values for s in steps if "elbo" in s.values]
 
 
 def test_a_lesion_that_the_network_does_not_know_is_explained_by_adapting(lesion):

@@ -11,6 +11,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.preparation.checks import inspect
@@ -28,12 +29,7 @@ INSIDE = np.ones(SHAPE, bool)
 
 def reconstruct(measured, **settings):
     method = find("ndi")
-    running = method(measured, method.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(method(measured, method.with_settings(settings)))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.physics import fourier
@@ -14,12 +15,7 @@ from napari_qsm.training.phantom import sample_head
 
 
 def reconstruct(key, measured, **settings):
-    running = find(key)(measured, find(key).with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(find(key)(measured, find(key).with_settings(settings)))
 
 
 @pytest.fixture

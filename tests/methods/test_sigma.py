@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods import registry
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.wrappers.sigma import DISCLAIMER, Moments
@@ -16,12 +17,7 @@ CHI, SIGMA, FIELD = Quantity.CHI, Quantity.SIGMA, Quantity.LOCAL_FIELD
 
 def reconstruct(key, measured, **settings):
     method = find(key)
-    running = method(measured, method.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(method(measured, method.with_settings(settings)))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from scipy import ndimage
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.evaluation.metrics import nrmse, rmse
 from napari_qsm.evaluation.streaks import streak_energy
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import find
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.methods.wrappers.two_pass import EDGE, strong_sources, untrustworthy
@@ -20,12 +21,7 @@ CHI, FIELD = Quantity.CHI, Quantity.LOCAL_FIELD
 
 def reconstruct(key, measured, **settings):
     method = find(key)
-    running = method(measured, method.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(method(measured, method.with_settings(settings)))
 
 
 @pytest.fixture

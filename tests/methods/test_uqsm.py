@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.inversion.uqsm import uqsm
 from napari_qsm.networks import weights
 from napari_qsm.physics.dipole import DipoleConvolution
@@ -155,12 +156,6 @@ def test_recipes_say_what_they_learn_from(tmp_path):
 
 def test_the_method_inverts_with_such_weights():
     measured = head(1)
-    running = uqsm(measured, uqsm.with_settings({"frame": "never"}))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            maps = done.value
-            break
+    maps = finished(uqsm(measured, uqsm.with_settings({"frame": "never"})))
     assert set(maps.volumes) == {Quantity.CHI, Quantity.RESIDUAL}
     assert any("'uqsm'" in note for note in maps.provenance.notes)

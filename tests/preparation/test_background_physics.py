@@ -8,6 +8,7 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.evaluation.metrics import nrmse
+from napari_qsm.generators import finished
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.preparation.registry import Place, find, stages
 from napari_qsm.training.phantom import digital_head
@@ -29,12 +30,7 @@ every_grid = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 
 def run(key, acquisition, **settings):
     stage = find(key)
-    running = stage(acquisition, stage.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(stage(acquisition, stage.with_settings(settings)))
 
 
 def axes(grid):

@@ -14,6 +14,9 @@ from napari_qsm.preparation.registry import find
 RADII = (58.0, 68.0, 54.0)
 """Of the brain, in mm."""
 
+SIZE = (2.5, 2.5, 2.5)
+"""Of a voxel, in mm."""
+
 
 def masked(magnitude, affine, **settings):
     times = tuple(0.004 * (1 + n) for n in range(magnitude.shape[3] if magnitude.ndim == 4 else 1))
@@ -37,7 +40,7 @@ def places(shape, size):
 
 
 @cache
-def head(size=(2.5, 2.5, 2.5), coils=0.0, neck=True):
+def head(size=SIZE, coils=0.0, neck=True):
     """An ellipsoid of brain in dark bone and bright scalp, on a neck; its mask and its affine."""
     shape = tuple(round(190 / s) for s in size)
     x, y, z = places(shape, size)
@@ -60,7 +63,7 @@ def head(size=(2.5, 2.5, 2.5), coils=0.0, neck=True):
 
 
 @cache
-def found(size=(2.5, 2.5, 2.5), coils=0.0):
+def found(size, coils):
     magnitude, _, affine = head(size, coils)
     return masked(magnitude, affine)
 
@@ -110,9 +113,7 @@ def test_winding_tells_of_doubled_and_reversed_surfaces():
     assert reversed_[10, 10, 10] == -1
 
 
-@pytest.mark.parametrize(
-    ("size", "coils"), [((2.5, 2.5, 2.5), 0.0), ((1.8, 2.2, 3.5), 0.0), ((2.5, 2.5, 2.5), 0.7)]
-)
+@pytest.mark.parametrize(("size", "coils"), [(SIZE, 0.0), ((1.8, 2.2, 3.5), 0.0), (SIZE, 0.7)])
 def test_the_brain_is_found_and_nothing_else(size, coils):
     """Coils make the scalp up to five times as bright as the middle; the neck hangs on a canal."""
     _, brain, _ = head(size, coils)
@@ -123,13 +124,13 @@ def test_the_brain_is_found_and_nothing_else(size, coils):
 def test_it_is_the_same_every_time_and_whatever_the_unit():
     magnitude, _, affine = head()
     again = masked(magnitude * np.float32(1024), affine)
-    np.testing.assert_array_equal(again[Quantity.MASK], found()[Quantity.MASK])
+    np.testing.assert_array_equal(again[Quantity.MASK], found(SIZE, 0.0)[Quantity.MASK])
 
 
 def test_it_moves_with_the_head():
     magnitude, _, affine = head()
     moved = masked(np.roll(magnitude, (3, -2), axis=(0, 1)), affine)[Quantity.MASK]
-    assert dice(np.roll(found()[Quantity.MASK], (3, -2), axis=(0, 1)), moved) > 0.99
+    assert dice(np.roll(found(SIZE, 0.0)[Quantity.MASK], (3, -2), axis=(0, 1)), moved) > 0.99
 
 
 def test_echoes_are_combined_and_said():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Quantity
+from napari_qsm.generators import finished
 from napari_qsm.preparation.registry import find
 from napari_qsm.training.raw_head import raw_head
 
@@ -18,12 +19,7 @@ def _one_thread():
 
 
 def extracted(acquisition):
-    running = find("bet")(acquisition)
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value[Quantity.MASK]
+    return finished(find("bet")(acquisition))[Quantity.MASK]
 
 
 @pytest.mark.parametrize(("size", "seed"), [(3.0, 0), (3.0, 1), (3.0, 3), (4.0, 2)])

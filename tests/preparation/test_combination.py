@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.preparation import combination, voxels
 from napari_qsm.preparation.combination import fit_lines, linear, weighted
@@ -19,12 +20,7 @@ both = pytest.mark.parametrize("stage", [weighted, linear], ids=lambda s: s.key)
 
 
 def run(stage, acquisition):
-    running = stage(acquisition)
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(stage(acquisition))
 
 
 def smooth(shape=SHAPE):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.preparation.complex_fit import complex_fit, first_guess, settle
 from napari_qsm.preparation.echoes import wrapped
@@ -18,12 +19,7 @@ spacings = pytest.mark.parametrize("times", [EVEN, UNEVEN, EVEN[:2]], ids=["even
 
 
 def run(acquisition, **settings):
-    running = complex_fit(acquisition, complex_fit.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(complex_fit(acquisition, complex_fit.with_settings(settings)))
 
 
 def truth():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.preparation.echoes import wrapped
 from napari_qsm.preparation.offset import mcpc3ds
@@ -17,12 +18,7 @@ UNEVEN = (0.0055, 0.0101, 0.0163)
 
 
 def run(acquisition, **settings):
-    running = mcpc3ds(acquisition, mcpc3ds.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(mcpc3ds(acquisition, mcpc3ds.with_settings(settings)))
 
 
 def places(shape=SHAPE):
@@ -204,11 +200,5 @@ def test_smoothing_keeps_slopes_up_to_the_edge():
     for start in range(0, 60, step):
         planes = slice(start, start + step)
         blocks.add(start, (strength * np.exp(1j * phase))[planes].astype(np.complex64))
-    work = blocks.smoothed()
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            smooth = blocks.spread(done.value, slice(0, 60))
-            break
+    smooth = blocks.spread(finished(blocks.smoothed()), slice(0, 60))
     assert np.abs(wrapped(smooth - phase)).max() < 0.05

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.preparation.r2prime import r2prime
 
 SHAPE = (10, 12, 14)
@@ -14,11 +15,7 @@ def run(fast, slow, mask=None, **settings):
     if mask is not None:
         volumes[Quantity.MASK] = mask
     running = r2prime(Acquisition(Grid(SHAPE, np.eye(4)), volumes), r2prime.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(running)
 
 
 def rates(low, high, seed=0):

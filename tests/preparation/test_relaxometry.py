@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.physics.relaxation import arlo, exponential, log_linear, magnitude_mean
 from napari_qsm.preparation.relaxometry.arlo import arlo as arlo_stage
 from napari_qsm.preparation.relaxometry.loglinear import loglinear
@@ -19,12 +20,7 @@ every_fit = pytest.mark.parametrize("key", STAGES)
 
 def run(key, acquisition, **settings):
     stage = STAGES[key]
-    running = stage(acquisition, stage.with_settings(settings))
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value
+    return finished(stage(acquisition, stage.with_settings(settings)))
 
 
 def decay(rates, times=TIMES):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.pipeline import DEFAULT_STAGES
 from napari_qsm.preparation.registry import Place, find, stages
@@ -64,11 +65,7 @@ def head() -> Acquisition:
 
 def run(stage, acquisition):
     steps, running = [], stage(acquisition)
-    while True:
-        try:
-            steps.append(next(running))
-        except StopIteration as done:
-            return done.value, steps
+    return finished(relayed(running, steps.append)), steps
 
 
 @every_stage

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Quantity
+from napari_qsm.generators import finished, relayed
 from napari_qsm.preparation.registry import find
 
 SHAPE = (44, 48, 40)
@@ -44,14 +45,9 @@ def acquisition(phase, magnitude=None, times=TIMES, mask=HEAD, **more):
 
 def run(measured, key="region_growing", **settings):
     stage = find(key)
-    running, gaps, last = stage(measured, stage.with_settings(settings)), [], time.perf_counter()
-    while True:
-        try:
-            next(running)
-        except StopIteration as done:
-            return done.value, max(gaps)
-        gaps.append(time.perf_counter() - last)
-        last = time.perf_counter()
+    running, beats = stage(measured, stage.with_settings(settings)), [time.perf_counter()]
+    maps = finished(relayed(running, lambda _: beats.append(time.perf_counter())))
+    return maps, max(np.diff(beats))
 
 
 def wrong(unwrapped, truth, where):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_qsm.generators import finished, relayed
 from napari_qsm.preparation.mask_parts import MaskParts
 from napari_qsm.preparation.region_growing import growing, unwrap_volume
 from napari_qsm.preparation.regions import Regions
@@ -133,13 +134,10 @@ def test_settled_voxels_stay_and_draw_the_others_to_them():
 def unwrap_with(phase, mask, **options):
     work = growing(phase, mask, **options)
     fractions = []
-    while True:
-        try:
-            fractions.append(next(work))
-        except StopIteration as done:
-            assert fractions == sorted(fractions)
-            assert 0 <= fractions[0] <= fractions[-1] <= 1
-            return done.value
+    unwrapped = finished(relayed(work, fractions.append))
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] <= fractions[-1] <= 1
+    return unwrapped
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 1), (1, 7, 8), (9, 8, 1)])

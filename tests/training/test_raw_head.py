@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +30,29 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@cache
+def once(make):
+    """Make each thing once, whichever of its arguments are stated and how."""
+    kept = cache(make)
+
+    def made(*given, **named):
+        bound = signature(make).bind(*given, **named)
+        bound.apply_defaults()
+        return kept(*bound.args, **bound.kwargs)
+
+    return made
+
+
+@once
 def head(voxel_size=3.0, tilt=(0.0, 0.0)):
     return digital_head(voxel_size, seed=1, tilt=tilt, lesions=("haemorrhage",))
 
 
-@cache
+@once
 def scene(voxel_size=3.0, tilt=(0.0, 0.0)):
     return surrounded(head(voxel_size, tilt))
 
 
-@cache
+@once
 def phantom(voxel_size=3.0, tilt=(0.0, 0.0), snr=float("inf"), **options):
     return scan(head(voxel_size, tilt), snr=snr, **options)
 

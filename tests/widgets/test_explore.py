@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from superqt.utils import WorkerBase
 
 from napari_qsm.acquisition import Maps, Quantity
+from napari_qsm.generators import finished
 from napari_qsm.methods.registry import Parameters, Step, method, methods, parameter, unregister
 from napari_qsm.widgets.explore import ExploreWidget
 from napari_qsm.workbench.layers import quantity_of
@@ -21,11 +22,7 @@ from napari_qsm.workbench.placement import to_display
 def own(key, acquisition, **settings):
     """The method's own map, as the viewer would show it."""
     work = methods()[key](acquisition, methods()[key].with_settings(settings))
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return to_display(done.value[Quantity.CHI], acquisition.grid)
+    return to_display(finished(work)[Quantity.CHI], acquisition.grid)
 
 
 class Fingers:

@@ -78,8 +78,8 @@ def test_boxes_come_and_go_while_long_names_move_the_letters(make_napari_viewer,
     show_grid(viewer, True)
     qtbot.wait(50)
     assert said(viewer) == ["R", "L", "A", ""]
-    long = "a name that takes the whole of a box and more "
-    for number in range(4):
+    long = 2 * "a name that takes the whole of a box and more "
+    for number in range(2):
         add(viewer, np.full(brain.shape, 0.1), Quantity.CHI, name=f"{long}{number}")
         qtbot.wait(50)  # napari draws, and says so if it cannot
     assert said(viewer) == ["R", "L", "", "P"]
