@@ -38,6 +38,7 @@ def label(layer: Layer, on: bool) -> None:
     layer.name_overlay.visible = on
     if isinstance(layer, Image):
         # Small, so that six boxes still have room for six brains.
+        layer.colorbar.position = "bottom_left"  # nothing else is written there
         layer.colorbar.size = (10, 80)
         layer.colorbar.tick_length = 3
         layer.colorbar.font_size = 8
