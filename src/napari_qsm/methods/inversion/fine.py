@@ -56,7 +56,7 @@ class FINE(Parameters):
         log=True,
     )  # fmt: skip
     discrepancy: float = parameter(
-        1.0,
+        0.7,
         "Stop once the residual is this many times the field's error (tau); 0 for never.",
         low=0.0,
         high=5.0,
