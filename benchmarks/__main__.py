@@ -75,7 +75,11 @@ def tables(wanted: argparse.Namespace) -> Iterator[str]:
         )
     elif wanted.linearity:
         yield from linearity_tables(
-            Store(wanted.cache), wanted.figure, slow=wanted.slow, only=tuple(wanted.only)
+            Store(wanted.cache),
+            wanted.figure,
+            slow=wanted.slow,
+            only=tuple(wanted.only),
+            quick=quick,
         )
     elif wanted.separation:
         number = min(wanted.cases, 2) if quick else wanted.cases
