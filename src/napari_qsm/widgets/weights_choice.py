@@ -15,7 +15,7 @@ from napari_qsm.networks import weights
 from napari_qsm.networks.weights import Card
 
 FOLDER_TIP = "Open the folder for weights of your own: a pair of files put there is offered here."
-_LONGEST = 28
+_LONGEST = 22
 """Characters of a title that ask for room; what is longer is cut and told in the tooltip."""
 
 
