@@ -75,7 +75,27 @@ def test_weights_discount_what_they_know_to_be_noisy(head):
     )
     assert measure(known).error == pytest.approx(np.sqrt((0.02**2 + 0.002**2) / 2), rel=0.06)
     harmonic = 1 / np.sqrt((0.02**-2 + 0.002**-2) / 2)
-    assert measure(known, "noise").error == pytest.approx(harmonic, rel=0.1)
+    # A hundredth too much of the whole is not discounted, and a tenth of what is left.
+    assert measure(known, "noise").error == pytest.approx(harmonic, rel=0.15)
+
+
+def test_weights_discount_noise_and_nothing_else(head):
+    """Where the signal has faded noise is large; what else is wrong is as wrong elsewhere."""
+    measured, rng = head.acquisition, np.random.default_rng(4)
+    shape = measured.grid.shape
+    sigma = np.full(shape, 0.001)
+    sigma[: shape[0] // 3] = 0.012
+    noise, other = sigma * rng.standard_normal(shape), 0.004 * rng.standard_normal(shape)
+    known = measured.with_volumes(
+        {
+            Quantity.LOCAL_FIELD: ((noise + other) * measured.mask).astype(np.float32),
+            Quantity.FIELD_NOISE: sigma.astype(np.float32),
+        }
+    )
+    inside = sigma[measured.mask]
+    left = np.hypot(0.004, 1 / np.sqrt(np.mean(1 / inside**2)))
+    assert measure(known).error == pytest.approx(np.hypot(0.004, np.sqrt(np.mean(inside**2))), 0.06)
+    assert measure(known, "noise").error == pytest.approx(left, rel=0.1)
 
 
 def test_no_field_has_no_error_and_doubling_doubles():

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
 from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import find
-from napari_qsm.networks.inverter import FIELD
+from napari_qsm.networks.inverter import CONTRAST, FIELD, NOISE
+from napari_qsm.preparation.strength import total_signal
 from napari_qsm.process import Step
 
 KNOWN = (Quantity.LOCAL_FIELD, Quantity.MASK, Quantity.MAGNITUDE, Quantity.FIELD_NOISE)
 """What the methods are given. A susceptibility that is there already is no part of it: networks
 learned from maps that were made from nothing."""
+
+
+SHADING_MM = 8.0
+"""Standard deviation of the Gaussian that tells shading by coils from the contrast of tissue."""
+
+FAINTEST, STEEPEST = 0.02, 2.0
+"""Smallest magnitude, as a part of the median, and largest contrast that count."""
+
+NOISIEST = 10.0
+"""Largest noise that counts, as a multiple of the field's spread."""
 
 
 def channels(
@@ -35,7 +50,7 @@ def channels(
     acquisition : Acquisition
         With a local field.
     names : sequence of str
-        ``"field"``, or keys of methods, which run at their defaults.
+        ``"field"``, ``"noise"``, ``"contrast"``, or keys of methods, which run at their defaults.
     device : torch.device
         Where the methods run.
     share : float
@@ -53,10 +68,72 @@ def channels(
         if name == FIELD:
             np.copyto(made[number], acquisition[Quantity.LOCAL_FIELD], where=acquisition.mask)
             continue
+        if name == NOISE:
+            made[number] = noise(acquisition)
+            continue
 
         def part(step: Step, number: int = number) -> Step:
             return replace(step, fraction=(number + step.fraction) / len(names) * share)
 
+        if name == CONTRAST:
+            made[number] = yield from relayed(contrast(acquisition), part)
+            continue
         maps = yield from relayed(find(name)(acquisition, device=device), part)
         made[number] = maps[Quantity.CHI]
     return made
+
+
+def spread(field: NDArray[Any]) -> float:
+    """Return the root mean square of a field, but at most twice what its middle half says.
+
+    The field of a haematoma is large in a few voxels, which should not decide the scale of all.
+
+    Parameters
+    ----------
+    field : (N,) array
+        Of the voxels that count.
+    """
+    size = math.sqrt(float(np.square(field, dtype=np.float64).mean()))
+    middle = 1.4826 * float(np.median(np.abs(field - np.median(field))))
+    return min(size, 2 * middle) or size
+
+
+def noise(acquisition: Acquisition) -> FloatArray:
+    """Return the noise of the field in ppm, at most `NOISIEST` spreads; zero where unknown."""
+    mask = acquisition.mask
+    shown = np.zeros(mask.shape, dtype=np.float32)
+    if Quantity.FIELD_NOISE not in acquisition or not mask.any():
+        return shown
+    most = NOISIEST * spread(acquisition[Quantity.LOCAL_FIELD][mask])
+    np.minimum(acquisition[Quantity.FIELD_NOISE], np.float32(most), out=shown, where=mask)
+    return shown
+
+
+def contrast(acquisition: Acquisition) -> Generator[Step, None, FloatArray]:
+    """Return what the magnitude shows, ``s (log m - G log m)`` in ppm; zero without a magnitude.
+
+    m is the magnitude over its median, G a Gaussian of `SHADING_MM` within the mask, and s the
+    `spread` of the field: twice the field has twice the contrast, so that a network that is
+    homogeneous remains so. What fades fast is dark, and borders of tissue are where susceptibility
+    may change; a network finds out itself how far to believe that.
+    """
+    mask = acquisition.mask
+    shown = np.zeros(mask.shape, dtype=np.float32)
+    if Quantity.MAGNITUDE not in acquisition or not mask.any():
+        return shown
+    magnitude = total_signal(acquisition[Quantity.MAGNITUDE])
+    level = float(np.median(magnitude[mask]))
+    if not level > 0:
+        return shown
+    np.log(np.maximum(magnitude / level, FAINTEST), out=shown, where=mask)
+    smooth, weight = shown.copy(), mask.astype(np.float32)
+    for axis, side in enumerate(acquisition.grid.voxel_size):
+        for volume in (smooth, weight):
+            ndimage.gaussian_filter1d(
+                volume, SHADING_MM / side, axis, output=volume, mode="constant", truncate=3.0
+            )
+            yield Step(axis / 3, "reading the contrast of the magnitude")
+    shown -= smooth / np.maximum(weight, 1e-3)
+    np.clip(shown, -STEEPEST, STEEPEST, out=shown)
+    shown *= mask * np.float32(spread(acquisition[Quantity.LOCAL_FIELD][mask]))
+    return shown

@@ -75,9 +75,10 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     """Measure the error of the field of a workspace.
 
     ``sigma^2 = mean |F f|^2 / n`` over the frequencies with ``|D| <`` `CONE` beyond `FINEST`, n the
-    number of voxels in the mask; not more than `OUTLIERS` allows. Where weights discount the
-    noisiest voxels, with ``W^2`` one over the variance and a mean of 1, what is left of it is
-    ``sigma^2 / mean(1 / W^2)``.
+    number of voxels in the mask; not more than `OUTLIERS` allows. Weights W^2, one over the
+    variance of the noise with a mean of 1, discount the noisiest voxels, and with them noise but
+    nothing else: of ``sigma^2 = c^2 + n^2`` is left ``c^2 + n^2 / mean(1 / W^2)``, where n is the
+    root mean square of the noise and c what remnants of the background and the like add to it.
 
     Parameters
     ----------
@@ -88,7 +89,9 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     """
     error, spread = space.fact("field error", lambda: _measure(space))
     if weighting in ("noise", "magnitude"):
-        error /= space.fact(f"error under {weighting}", lambda: _discount(space, weighting))
+        noise, left = space.fact(f"noise under {weighting}", lambda: _discounted(space, weighting))
+        share = min(1.0, noise / error**2) if error else 0.0
+        error *= math.sqrt(1 - share * (1 - left))
     return FieldError(error, spread)
 
 
@@ -112,10 +115,18 @@ def carry_over(space: Workspace, other: Workspace, factor: float = 1.0) -> None:
     other.learn("noise", noise)
 
 
-def _discount(space: Workspace, weighting: Weighting) -> float:
-    """Return by what weights discount the error, ``sqrt(mean(1 / W^2))``."""
-    weights = space.weights(weighting)[space.region()]
-    return math.sqrt(float(weights.clamp_(min=LEAST_TRUST).reciprocal_().mean()))
+def _discounted(space: Workspace, weighting: Weighting) -> tuple[float, float]:
+    """Return n^2 in ppm^2, and the part of it that weights leave, ``1 / mean(1 / W^2)``.
+
+    The variance of the noise is ``v / W^2``, with v what the map of the noise says. Without one,
+    the noise that most neighbours differ by is the noise at the median weight.
+    """
+    region = space.region()
+    variance = space.weights(weighting)[region].clamp_(min=LEAST_TRUST).reciprocal_()
+    known = space.deviation()[region] if weighting == "noise" else space.noise()
+    unit = float(torch.median(known**2 / variance))
+    mean = float(variance.mean())
+    return unit * mean, 1 / mean
 
 
 def _measure(space: Workspace) -> tuple[float, float]:

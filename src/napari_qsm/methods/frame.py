@@ -24,6 +24,7 @@ from napari_qsm.methods.learned import working
 from napari_qsm.methods.registry import Reconstruction, Step, parameter
 from napari_qsm.methods.resampling import extended, interpolated, sampled
 from napari_qsm.methods.workspace import Workspace
+from napari_qsm.networks.background import in_background
 from napari_qsm.networks.weights import Card
 from napari_qsm.surroundings import fitting_threads
 
@@ -249,7 +250,10 @@ def _there(
     message = f"{label}: interpolating to the network's voxels"
     shape, matrix = target.grid.shape, target.matrix
     yield Step(0.0, message)
-    inside = sampled(acquisition.mask.astype(np.float32), matrix, shape, order=1) >= 0.5
+    covering = in_background(
+        lambda: sampled(acquisition.mask.astype(np.float32), matrix, shape, order=1)
+    )
+    inside = (yield from _alive(covering, Step(0.0, message))) >= 0.5
     volumes: dict[Quantity, NDArray[Any]] = {Quantity.MASK: inside}
     given = [
         quantity
@@ -306,10 +310,16 @@ def _back(
             running = interpolated(volume, inside, matrix, shape, layers=LAYERS)
             made[quantity] = (yield from _alive(running, step)) * acquisition.mask
             continue
-        continued = volume if quantity is Quantity.UNRELIABLE else extended(volume, inside, LAYERS)
-        near = sampled(continued, matrix, shape, order=1) * acquisition.mask
-        made[quantity] = (near >= 0.5).astype(np.float32) if continued is volume else near
-        yield step
+        chosen = quantity is Quantity.UNRELIABLE  # a mask has no continuation
+
+        def near(
+            volume: NDArray[Any] = volume, layers: int = 0 if chosen else LAYERS
+        ) -> FloatArray:
+            continued = extended(volume, inside, layers) if layers else volume
+            return sampled(continued, matrix, shape, order=1) * acquisition.mask
+
+        found = yield from _alive(in_background(near), step)
+        made[quantity] = (found >= 0.5).astype(np.float32) if chosen else found
     return made
 
 

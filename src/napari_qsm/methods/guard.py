@@ -21,6 +21,7 @@ from napari_qsm.acquisition import FloatArray, Quantity
 from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.learned import Seen, working
 from napari_qsm.methods.workspace import Workspace
+from napari_qsm.networks.inverter import SCALE
 from napari_qsm.networks.weights import Card
 from napari_qsm.preparation.noise import field_noise
 from napari_qsm.process import Step
@@ -185,7 +186,7 @@ def watch(space: Workspace, view: Seen, chi: Tensor, sigma: Tensor | None, card:
     """
     mask = view.mask[0, 0].cpu().numpy() > 0.5
     inputs = view.inputs[0].cpu().numpy()
-    start = inputs[-1] if len(inputs) > 1 else None
+    start = None if card.design.channels[-1] in SCALE else inputs[-1]
     odd = strange(features(inputs[0], mask, start), card.statistics)
     space.notes.append(_about_input(odd, card))
     told, residual, expected = _about_residual(space, chi, sigma)

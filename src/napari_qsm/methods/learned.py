@@ -181,7 +181,8 @@ def estimate(
     def run(part: tiling.Tile, sign: float) -> None:
         shown, kept, inner = ((slice(None), slice(None), *b) for b in part.boxes)
         with torch.inference_mode(), autocast(space.device, dtype):
-            output = network(view.inputs[shown] * sign)
+            inputs = view.inputs[shown]
+            output = network(inputs if sign > 0 else network.opposite(inputs))
             mean[kept] += output.mean[inner] * (sign / len(signs))
             if variance is not None and output.sigma is not None:
                 variance[kept] += output.sigma[inner].square() / len(signs)

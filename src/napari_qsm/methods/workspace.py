@@ -165,6 +165,10 @@ class Workspace:
         """Return the local field in ppm, zero outside the mask."""
         return self.place(self._acquisition[Quantity.LOCAL_FIELD])
 
+    def deviation(self) -> Tensor:
+        """Return the noise of the field in ppm as its map says, zero outside the mask."""
+        return self.place(self._acquisition[Quantity.FIELD_NOISE])
+
     def weighting(self, wanted: Weighting) -> Weighting:
         """Return the weighting that is possible, noted: what is known best for ``"auto"``.
 

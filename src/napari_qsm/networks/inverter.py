@@ -11,10 +11,20 @@ from torch import Tensor, nn
 from napari_qsm.networks.unet import Architecture, UNet
 
 FIELD = "field"
-"""The local field; every other channel is a susceptibility that a closed form or solver made."""
+"""The local field."""
 
-SCALE = {FIELD: 30.0}
-"""What ppm are multiplied by before they enter: about one over the spread of a healthy head's."""
+NOISE = "noise"
+"""Its standard deviation, where that is known."""
+
+CONTRAST = "contrast"
+"""What the magnitude shows, in proportion to the field (`napari_qsm.methods.channels`)."""
+
+SCALE = {FIELD: 30.0, NOISE: 30.0, CONTRAST: 90.0}
+"""What ppm are multiplied by before they enter: about one over the spread of a healthy head's. All
+channels that are not here are susceptibilities that a closed form or solver made."""
+
+UNSIGNED = (NOISE, CONTRAST)
+"""Channels that stay as they are when all susceptibility changes its sign."""
 
 CHI_SCALE = 15.0
 """The same for susceptibility, in and out."""
@@ -40,8 +50,8 @@ class Design:
     Parameters
     ----------
     channels : tuple of str
-        What the network sees: ``"field"`` and the keys of methods whose map of the same field it
-        starts from, such as ``"tikhonov"``.
+        What the network sees: ``"field"``, the keys of methods whose map of the same field it
+        starts from, such as ``"tikhonov"``, and ``"noise"`` and ``"contrast"``.
     uncertain : bool
         Whether a second decoder gives a standard deviation.
     architecture : Architecture
@@ -94,6 +104,7 @@ class Inverter(nn.Module):
     SIGMA_CHANNELS = 4
 
     scales: Tensor
+    signs: Tensor
 
     def __init__(self, design: Design) -> None:
         super().__init__()
@@ -104,9 +115,15 @@ class Inverter(nn.Module):
         factors = [SCALE.get(name, CHI_SCALE) for name in design.channels]
         scales = torch.tensor(factors).view(1, -1, 1, 1, 1)
         self.register_buffer("scales", scales, persistent=False)
-        self._maps = [i for i, name in enumerate(design.channels) if name != FIELD]
+        signs = torch.tensor([1.0 if name in UNSIGNED else -1.0 for name in design.channels])
+        self.register_buffer("signs", signs.view(1, -1, 1, 1, 1), persistent=False)
+        self._maps = [i for i, name in enumerate(design.channels) if name not in SCALE]
         count = len(self._maps)
         self.shares = nn.Parameter(torch.full((1, count, 1, 1, 1), 1 / max(count, 1)))
+
+    def opposite(self, inputs: Tensor) -> Tensor:
+        """Return the inputs of the same head with the sign of all susceptibility turned round."""
+        return inputs * self.signs
 
     def forward(self, inputs: Tensor) -> Estimate:
         """Return the estimate for (N, channels, X, Y, Z) in ppm; it is in single precision."""

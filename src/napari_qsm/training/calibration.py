@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from napari_qsm.methods.guard import statistics_of
 from napari_qsm.methods.learned import MARGIN
-from napari_qsm.networks.inverter import FIELD, Inverter
+from napari_qsm.networks.inverter import SCALE, Inverter
 from napari_qsm.networks.precision import autocast, chosen
 from napari_qsm.networks.weights import Card
 from napari_qsm.training.cases import MASK, TRUTH
@@ -107,7 +107,7 @@ def calibrate(
         estimates = {"network": mean} | {
             name: np.asarray(case[number], dtype=np.float32)
             for number, name in enumerate(names)
-            if name != FIELD and name in network.design.channels
+            if name not in SCALE and name in network.design.channels
         }
         errors = {name: _centred(values[mask]) - truth for name, values in estimates.items()}
         size = float(np.linalg.norm(truth)) or 1.0
@@ -152,7 +152,7 @@ def finish(
     """
     found = calibrate(network, held_out, names, device)
     last = network.design.channels[-1]
-    start = None if last == FIELD else list(names).index(last)
+    start = None if last in SCALE else list(names).index(last)
     card = Card.read(path)
     card = replace(
         card,

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Quantity
+from napari_qsm.methods.channels import spread
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.units import radians_per_ppm
 from napari_qsm.surroundings import bounding_box
@@ -69,7 +70,8 @@ class Population(BaseModel):
         Most parts that a side of a voxel is cut into for partial volume.
     error : (float, float)
         Root mean square error of the field over the spread of the field; logarithms are spread
-        evenly. The spread is one that a haematoma does not decide (`_spread`).
+        evenly. The spread is one that a haematoma does not decide:
+        `napari_qsm.methods.channels.spread`.
     rim : float
         How much larger errors are at the border of the mask than deep inside, less one.
     slabs : float
@@ -253,9 +255,9 @@ def measurement(
 ) -> dict[Quantity, NDArray[Any]]:
     """Return what is measured of a subject in a mask."""
     field = field_inside(subject.chi, subject.mask, subject.grid)
-    spread = _spread(field[mask])
+    size = spread(field[mask])
     low, high = np.log(population.error)
-    error = float(np.exp(rng.uniform(low, high))) * spread
+    error = float(np.exp(rng.uniform(low, high))) * size
     noise, texture, residue = np.sqrt(rng.dirichlet([1.0, 0.8, 0.7])) * error
 
     strength, time = rng.uniform(*population.field_strength), rng.uniform(*population.echo_time)
@@ -283,17 +285,6 @@ def measurement(
         Quantity.MAGNITUDE: (np.abs(magnitude) * mask).astype(np.float32),
         Quantity.FIELD_NOISE: np.where(mask, np.maximum(deviation, 1e-6), 0).astype(np.float32),
     }
-
-
-def _spread(field: FloatArray) -> float:
-    """Return the root mean square of a field, but at most twice what its middle half says.
-
-    The field of a haematoma is large in a few voxels; errors in proportion to its root mean square
-    would drown the brain around it.
-    """
-    size = float(np.sqrt(np.square(field, dtype=np.float64).mean()))
-    middle = 1.4826 * float(np.median(np.abs(field - np.median(field))))
-    return min(size, 2 * middle) or size
 
 
 def _harmonic(mask: NDArray[np.bool_], grid: Grid, rng: np.random.Generator) -> FloatArray:
