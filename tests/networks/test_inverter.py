@@ -104,3 +104,17 @@ def test_inputs_and_heads_follow_from_the_design():
     assert model.unet.architecture.inputs == 3
     assert model.unet.architecture.heads == (1, Inverter.SIGMA_CHANNELS)
     assert "scales" not in model.state_dict()
+
+
+@torch.no_grad()
+def test_maps_of_methods_that_knew_more_have_other_shares():
+    model = network("field", "noise", "contrast", "tikhonov", "medi")
+    model.unet.decoders[0].head.weight.zero_()
+    model.shares[1, 1], model.shares[2, 0] = 0.5, -0.25
+    inputs = maps(5).repeat(3, 1, 1, 1, 1)
+    inputs[0, 1:3] = 0
+    inputs[1, 2] = 0
+    half = 0.5 * (inputs[:, 3] + inputs[:, 4])
+    more = torch.stack([0 * half[0], 0.5 * inputs[1, 4], 0.5 * inputs[2, 4] - 0.25 * inputs[2, 3]])
+    torch.testing.assert_close(model(inputs).mean[:, 0], half + more)
+    torch.testing.assert_close(model(model.opposite(inputs)).mean, -model(inputs).mean)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_qsm.networks.unet import Architecture, UNet
 
@@ -91,7 +92,9 @@ class Inverter(nn.Module):
     The mean is ``mu = sum_i a_i chi_i + c g(inputs)`` with chi_i the channels that are
     susceptibilities, a_i learned shares of them (equal ones to begin with) and g the U-Net. What
     inverts the dipole is then the physics of the case, whatever its voxels and B0; the network
-    learns what the inversions leave undone.
+    learns what the inversions leave undone. A map whose method was told noise and magnitude is
+    worth more than one that was not: for each of both there is another set of shares, which is
+    added where that channel is not empty.
     The standard deviation is ``sigma^2 = mean_c (c h_c)^2 + floor^2`` of a second decoder h: with a
     homogeneous U-Net it grows with field and noise alike.
 
@@ -119,7 +122,10 @@ class Inverter(nn.Module):
         self.register_buffer("signs", signs.view(1, -1, 1, 1, 1), persistent=False)
         self._maps = [i for i, name in enumerate(design.channels) if name not in SCALE]
         count = len(self._maps)
-        self.shares = nn.Parameter(torch.full((1, count, 1, 1, 1), 1 / max(count, 1)))
+        self._told = [i for i, name in enumerate(design.channels) if name in UNSIGNED]
+        shares = torch.zeros(1 + len(self._told), count, 1, 1, 1)
+        shares[0] = 1 / max(count, 1)
+        self.shares = nn.Parameter(shares)
 
     def opposite(self, inputs: Tensor) -> Tensor:
         """Return the inputs of the same head with the sign of all susceptibility turned round."""
@@ -128,9 +134,16 @@ class Inverter(nn.Module):
     def forward(self, inputs: Tensor) -> Estimate:
         """Return the estimate for (N, channels, X, Y, Z) in ppm; it is in single precision."""
         output = self.unet(inputs * self.scales).float() / CHI_SCALE
-        started = (inputs[:, self._maps] * self.shares).sum(dim=1, keepdim=True)
+        started = (inputs[:, self._maps] * self._weights(inputs)).sum(dim=1, keepdim=True)
         mean = started + output[:, :1]
         if not self.design.uncertain:
             return Estimate(mean, None)
         square = output[:, 1:].square().mean(dim=1, keepdim=True)
         return Estimate(mean, torch.sqrt(square + SIGMA_FLOOR**2))
+
+    def _weights(self, inputs: Tensor) -> Tensor:
+        """Return a_i of every volume, (N, maps, 1, 1, 1), by what is known of it."""
+        told = inputs[:, self._told].flatten(2).any(dim=2).to(self.shares)
+        sets = functional.pad(told, (1, 0), value=1.0)
+        # A sum of products and no matrix product, which autocast would round to three digits.
+        return (sets.view(*sets.shape, 1, 1, 1, 1) * self.shares).sum(dim=1)
