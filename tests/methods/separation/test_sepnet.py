@@ -118,6 +118,15 @@ def test_r2star_alone_ignores_what_else_is_known(separated):
     assert not told(alone, "was not used")
 
 
+def test_relaxation_below_zero_reaches_the_network_and_is_told(separated):
+    measured, _, _ = separated.phantom()
+    high, low = (np.maximum(measured[Quantity.R2STAR], 20) * measured.mask for _ in range(2))
+    low.flat[np.flatnonzero(measured.mask)[::50]] = 5
+    for rate, expected in ((high, False), (low, True)):
+        maps = run("sepnet_r2star", measured.with_volumes({Quantity.R2STAR: rate}))
+        assert told(maps, "below 0 as it is") == expected
+
+
 def test_without_relaxation_there_is_one_clear_sentence(separated):
     measured, _, _ = separated.phantom()
     bare = without(measured, Quantity.R2PRIME, Quantity.R2STAR)

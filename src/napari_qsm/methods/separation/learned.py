@@ -98,6 +98,8 @@ def measured_sources(
     """
     learned, mask = card.design.channels[0], acquisition.mask
     space.notes.append(origin(card))
+    if rate is not None and (rate[mask] < 0).any():
+        space.notes.append("The network saw relaxation below 0 as it is; R2' counts as 0 there.")
     name = learned if inversion == AS_LEARNED else inversion
     made, told = yield from susceptibility(
         acquisition, name, space.device, label=space.label, share=PREPARED
