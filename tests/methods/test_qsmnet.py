@@ -72,7 +72,7 @@ def test_the_correction_is_the_most_probable_map_between_network_and_field():
     whole = Acquisition(Grid(SHAPE, np.eye(4)), {Quantity.LOCAL_FIELD: 0.01 * field})
     with Workspace(whole, CPU, "Test") as space:
         chi = 0.05 * torch.randn(space.shape, generator=torch.Generator().manual_seed(2))
-        made = finished(corrected(space, chi, ratio))
+        made = finished(corrected(space, chi, ratio, "consistency"))
         # The residual counts in the mask only, so the minimum is that of what it was there.
         residual = (space.field() - space.dipole(chi)) * space.region()
         step = made - chi
@@ -82,7 +82,7 @@ def test_the_correction_is_the_most_probable_map_between_network_and_field():
 
 def test_the_correction_leaves_alone_what_makes_no_field():
     with Workspace(head(), CPU, "Test") as space:
-        added = fourier.spectrum(finished(corrected(space, torch.zeros(space.shape), 7.0)))
+        added = fourier.spectrum(finished(corrected(space, torch.zeros(space.shape), 7.0, "tau")))
         cone = added[space.dipole.spectrum.abs() < 1e-3].abs()
         assert float(cone.max()) < 0.01 * float(added.abs().max())
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.correction import CORRECTION, corrected
+from napari_qsm.methods.correction import corrected, ratio_parameter
 from napari_qsm.methods.frame import FrameChoice, frame_parameter, in_frame
 from napari_qsm.methods.guard import watched
 from napari_qsm.methods.learned import (
@@ -38,13 +38,7 @@ class Direct(Parameters):
         "Average the network's answers to the field and to its negative: a flipped field then "
         "gives exactly the flipped map, in twice the time.",
     )
-    consistency: float = parameter(
-        CORRECTION,
-        "How far the measured field corrects the map (tau): the square of the map's error over the "
-        "field's. 0 trusts the network alone, high values follow the field and its noise.",
-        low=0.0,
-        high=100.0,
-    )
+    consistency: float | None = ratio_parameter()
     frame: FrameChoice = frame_parameter()
     precision: Precision = precision_parameter()
 
@@ -92,8 +86,8 @@ def _inverted(
         if found.sigma is not None:
             sigma = view.padded(found.sigma, space) * card.calibration
             tell_sigma(space, sigma, card)
-        if parameters.consistency:
-            chi = yield from corrected(space, chi, parameters.consistency)
+        kind = type(parameters)
+        chi = yield from corrected(space, chi, parameters.consistency, "consistency", kind)
         yield from watched(space, view, chi, sigma, card)
         return (yield from space.finish(chi))
 

@@ -147,8 +147,4 @@ def _cone(space: Workspace) -> Tensor:
     frequencies = fourier.frequencies(space.shape, space.voxel_size, device=space.device)
     parts = [(2 * k * size).square() for k, size in zip(frequencies, space.voxel_size, strict=True)]
     cone = (parts[0] + parts[1] + parts[2] > FINEST**2) & (space.dipole.spectrum.abs() < CONE)
-    counted = 2.0 * cone
-    counted[..., 0] /= 2
-    if space.shape[2] % 2 == 0:
-        counted[..., -1] /= 2
-    return counted
+    return cone * fourier.multiplicity(space.shape, space.device)

@@ -112,7 +112,7 @@ def measured_power(space: Workspace, spectrum: Tensor) -> Generator[Step, None, 
     table = torch.zeros(count * KERNEL_BINS, dtype=torch.float64)
     for slab in slabs(symbol):
         kernel = symbol[slab].abs()
-        twice = _multiplicity(space.shape, kernel)
+        twice = fourier.multiplicity(space.shape, kernel.device).expand_as(kernel)
         power = torch.view_as_real(spectrum[slab]).square().sum(-1)
         shell = place(slab).round_().clamp_(0, count - 1).long()
         bins = (kernel * (1.5 * KERNEL_BINS)).long().clamp_(max=KERNEL_BINS - 1)
@@ -172,15 +172,6 @@ def _shells(space: Workspace) -> tuple[Callable[[slice], Tensor], Tensor]:
 
     octaves = torch.arange(count, dtype=torch.float64) / SHELLS_PER_OCTAVE
     return place, 2 * math.pi * lowest * octaves.exp2()
-
-
-def _multiplicity(shape: tuple[int, ...], kernel: Tensor) -> Tensor:
-    """How many frequencies of the whole grid a plane of the half grid stands for."""
-    planes = torch.full((kernel.shape[-1],), 2.0, device=kernel.device)
-    planes[0] = 1
-    if shape[-1] % 2 == 0:
-        planes[-1] = 1
-    return planes.expand_as(kernel)
 
 
 def _counted(places: Tensor, values: Tensor, count: int) -> Tensor:

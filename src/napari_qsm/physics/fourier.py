@@ -128,6 +128,18 @@ def frequencies(
     return kx[:, None, None], ky[None, :, None], kz[None, None, :]
 
 
+def multiplicity(shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    """How many planes of the full grid each plane of the half grid stands for: (Z // 2 + 1,).
+
+    Two, except those that are their own mirror image.
+    """
+    planes = torch.full((shape[2] // 2 + 1,), 2.0, device=device)
+    planes[0] = 1
+    if shape[2] % 2 == 0:
+        planes[-1] = 1
+    return planes
+
+
 def mean_over_spectrum(symbol: Tensor, shape: Sequence[int]) -> float:
     """Mean of a real symbol over the full grid of `shape`, given on its half grid.
 

@@ -5,23 +5,16 @@ from __future__ import annotations
 import torch
 
 from napari_qsm.acquisition import Acquisition, Maps, Provenance, Quantity
-from napari_qsm.methods.correction import CORRECTION, corrected
+from napari_qsm.methods.correction import corrected, ratio_parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.methods.wrapping import Inner, wrapper
-from napari_qsm.process import Parameters, Work, parameter
+from napari_qsm.process import Parameters, Work
 
 
 class Correction(Parameters):
     """Parameters of the correction."""
 
-    correction: float = parameter(
-        CORRECTION,
-        "How far the measured field corrects the finished map (tau): the square of the map's error "
-        "over the field's. 0 leaves the map, high values follow the field and its noise.",
-        low=0.0,
-        high=100.0,
-        alias="tau",
-    )
+    correction: float | None = ratio_parameter()
 
 
 @wrapper(
@@ -43,11 +36,12 @@ def correction(
     with Workspace(acquisition, device, inner.label) as space:
         yield space.step(0.94, "letting the field correct the map")
         chi = space.place(first[Quantity.CHI])
-        made = yield from corrected(space, chi, parameters.correction)
+        kind = type(parameters)
+        made = yield from corrected(space, chi, parameters.correction, "correction", kind)
         maps: Maps = yield from space.finish(made)
     notes = (*first.provenance.notes, *maps.provenance.notes)
     return Maps(
         maps.grid,
         {**first.volumes, **maps.volumes},
-        Provenance(notes=notes, chosen=first.provenance.chosen),
+        Provenance(notes=notes, chosen={**first.provenance.chosen, **maps.provenance.chosen}),
     )
