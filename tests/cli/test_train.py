@@ -14,6 +14,7 @@ import torch
 from napari_qsm.generators import finished
 from napari_qsm.networks import weights
 from napari_qsm.training import session, trainer
+from napari_qsm.training.blocks import HELD_OUT_CASES
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,22 @@ def test_a_stopped_training_says_how_to_go_on_and_goes_on(tiny, train):
     assert "from step 5" in second.stdout
     assert "Stopped" not in second.stdout
     assert [row["step"] for row in logged(made.path.parent / "out")] == ["5", "8"]
+
+
+def test_a_whole_training_calibrates_sigma_and_describes_its_fields(tiny, train):
+    made = tiny(steps=6, network="uncertain = true", loss="normalised = 1.0\nspread = 1.0")
+    out = made.path.parent / "out"
+    train(made, "--steps", "3")
+    early = weights.Card.read(out / "tiny.json")
+    assert early.calibration == 1
+    assert not early.statistics
+    result = train(made, "--resume")
+    assert "Looking at whole cases" in result.stdout
+    card = weights.Card.read(out / "tiny.json")
+    assert card.calibration != 1
+    assert card.metrics["held_out_cases"] == HELD_OUT_CASES
+    low, high = card.statistics["spread"]
+    assert 0 < low <= high
 
 
 def test_minutes_end_it_too(tiny, train):

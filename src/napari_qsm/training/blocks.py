@@ -21,6 +21,9 @@ FIRST_CASES = 24
 HELD_OUT = 1_000_000
 """Seed of the first case for validation; no recipe draws that many for training."""
 
+HELD_OUT_CASES = 8
+"""Cases for validation."""
+
 
 class Blocks(IterableDataset[Tensor]):
     """Batches (N, C + 2, side, side, side) of a recipe from a step on, without end.
@@ -74,5 +77,5 @@ def held_out(recipe: Recipe, folder: Path, count: int = 16) -> Tensor:
     """Return blocks of cases that training never sees."""
     pool = Pool(recipe.data.population, recipe.data.channels, folder)
     rng = np.random.default_rng([recipe.seed, HELD_OUT])
-    seeds = HELD_OUT + rng.integers(8, size=count)
+    seeds = HELD_OUT + rng.integers(HELD_OUT_CASES, size=count)
     return torch.stack([block(pool[int(seed)], recipe.data.side, rng) for seed in seeds])
