@@ -98,6 +98,25 @@ def test_weights_discount_noise_and_nothing_else(head):
     assert measure(known, "noise").error == pytest.approx(left, rel=0.1)
 
 
+def test_errors_that_lie_where_weights_are_low_are_discounted_though_no_noise_is_known(head):
+    """A mask that reaches into air: what the noise map says of it is far too little."""
+    measured, rng = head.acquisition, np.random.default_rng(5)
+    shape = measured.grid.shape
+    stated, true = np.full(shape, 0.002), np.full(shape, 0.002)
+    stated[: shape[0] // 3], true[: shape[0] // 3] = 0.006, 0.03
+    known = measured.with_volumes(
+        {
+            Quantity.LOCAL_FIELD: (true * rng.standard_normal(shape) * measured.mask).astype("f4"),
+            Quantity.FIELD_NOISE: stated.astype(np.float32),
+        }
+    )
+    weights = 1 / np.square(stated[measured.mask])
+    left = np.sqrt(np.average(np.square(true[measured.mask]), weights=weights))
+    plain, weighted = measure(known), measure(known, "noise")
+    assert left < 0.6 * plain.error
+    assert weighted.error == pytest.approx(left, rel=0.2)
+
+
 def test_no_field_has_no_error_and_doubling_doubles():
     assert FieldError(0.0, 0.0).relative == FieldError(0.0, 0.0).weight == 0.0
     one, two = FieldError(0.001, 0.01), FieldError(0.002, 0.02)

@@ -23,6 +23,9 @@ from napari_qsm.physics import fourier
 CONE = 0.03
 """|D| below which a field is error alone."""
 
+LOCAL_CONE = 0.06
+"""The same where it is asked in which voxels the error lies: a thicker cone tells places better."""
+
 FINEST = 0.35
 """Part of the Nyquist frequency from which on the cone is looked at. Below it the cone is as narrow
 as what the mask smears into it."""
@@ -75,10 +78,11 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     """Measure the error of the field of a workspace.
 
     ``sigma^2 = mean |F f|^2 / n`` over the frequencies with ``|D| <`` `CONE` beyond `FINEST`, n the
-    number of voxels in the mask; not more than `OUTLIERS` allows. Weights W^2, one over the
-    variance of the noise with a mean of 1, discount the noisiest voxels, and with them noise but
-    nothing else: of ``sigma^2 = c^2 + n^2`` is left ``c^2 + n^2 / mean(1 / W^2)``, where n is the
-    root mean square of the noise and c what remnants of the background and the like add to it.
+    number of voxels in the mask; not more than `OUTLIERS` allows. Weights W^2, with a mean of 1,
+    leave ``mean W^2 e^2`` of an error e. Two things are known of that, each too high if anything,
+    and the smaller one counts: W^2 over the part e of the field that lies about the cone, which is
+    not quite where it came from; and ``c^2 + n^2 / mean(1 / W^2)``, n what is known of the noise
+    and c the rest, as if that were the same everywhere.
 
     Parameters
     ----------
@@ -89,9 +93,7 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     """
     error, spread = space.fact("field error", lambda: _measure(space))
     if weighting in ("noise", "magnitude"):
-        noise, left = space.fact(f"noise under {weighting}", lambda: _discounted(space, weighting))
-        share = min(1.0, noise / error**2) if error else 0.0
-        error *= math.sqrt(1 - share * (1 - left))
+        error *= space.fact(f"error under {weighting}", lambda: _left(space, weighting, error))
     return FieldError(error, spread)
 
 
@@ -115,15 +117,28 @@ def carry_over(space: Workspace, other: Workspace, factor: float = 1.0) -> None:
     other.learn("noise", noise)
 
 
-def _discounted(space: Workspace, weighting: Weighting) -> tuple[float, float]:
+def _left(space: Workspace, weighting: Weighting, error: float) -> float:
+    """Return the part of an error that weights leave, at most 1."""
+    region = space.region()
+    weights = space.weights(weighting)[region].clamp_(min=LEAST_TRUST)
+    noise, discounted = _discounted(space, weighting, weights)
+    share = min(1.0, noise / error**2) if error else 0.0
+    known = 1 - share * (1 - discounted)
+    transform = fourier.spectrum(space.field()).mul_(_cone(space, LOCAL_CONE) > 0)
+    power = fourier.volume(transform, space.shape)[region].square_()
+    total = float(power.sum())
+    seen = float((weights * power).sum()) / total if total else 1.0
+    return math.sqrt(min(known, seen, 1.0))
+
+
+def _discounted(space: Workspace, weighting: Weighting, weights: Tensor) -> tuple[float, float]:
     """Return n^2 in ppm^2, and the part of it that weights leave, ``1 / mean(1 / W^2)``.
 
     The variance of the noise is ``v / W^2``, with v what the map of the noise says. Without one,
     the noise that most neighbours differ by is the noise at the median weight.
     """
-    region = space.region()
-    variance = space.weights(weighting)[region].clamp_(min=LEAST_TRUST).reciprocal_()
-    known = space.deviation()[region] if weighting == "noise" else space.noise()
+    variance = weights.reciprocal()
+    known = space.deviation()[space.region()] if weighting == "noise" else space.noise()
     unit = float(torch.median(known**2 / variance))
     mean = float(variance.mean())
     return unit * mean, 1 / mean
@@ -142,9 +157,9 @@ def _measure(space: Workspace) -> tuple[float, float]:
     return min(error, OUTLIERS * space.noise()), spread
 
 
-def _cone(space: Workspace) -> Tensor:
+def _cone(space: Workspace, width: float = CONE) -> Tensor:
     """How often each frequency of the half grid counts: 0 off the cone, else its multiplicity."""
     frequencies = fourier.frequencies(space.shape, space.voxel_size, device=space.device)
     parts = [(2 * k * size).square() for k, size in zip(frequencies, space.voxel_size, strict=True)]
-    cone = (parts[0] + parts[1] + parts[2] > FINEST**2) & (space.dipole.spectrum.abs() < CONE)
+    cone = (parts[0] + parts[1] + parts[2] > FINEST**2) & (space.dipole.spectrum.abs() < width)
     return cone * fourier.multiplicity(space.shape, space.device)
