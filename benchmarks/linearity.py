@@ -8,6 +8,7 @@ slope above 1 is then the measurement's. With a signal that does not fade it is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -164,8 +165,6 @@ def linearity_tables(
             ratios = (found / truth).mean(axis=1)
             curves[rival.label] = found.mean(axis=1)
             rows.append((rival.label, *(f"{v:.2f}" for v in (*slopes, *ratios))))
-        if figure is not None and fading:
-            draw(truth.mean(axis=1), curves, figure)
         head = (
             "method",
             f"slope to {UP_TO:g} ppm",
@@ -176,6 +175,8 @@ def linearity_tables(
         yield markdown(
             f"Estimated over true contrast of {truth.shape[1]} lesions, {told}", head, rows
         )
+        if figure is not None and fading:
+            draw(truth.mean(axis=1), curves, figure)
 
 
 def _plain(compared: list[Rival]) -> list[Contender]:
@@ -203,6 +204,7 @@ def draw(truth: NDArray[np.float64], curves: dict[str, NDArray[np.float64]], pat
     import pyqtgraph as pg
     from pyqtgraph.exporters import ImageExporter
 
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     pg.mkQApp()
     pg.setConfigOptions(background="w", foreground="k", antialias=True)
     plot = pg.PlotWidget()

@@ -92,4 +92,6 @@ def test_a_network_is_shown_without_the_correction_as_well(folder: Path) -> None
     assert [row[0] for row in rows] == ["TKD", "PDI", "PDI, not corrected"]
     assert rows[0][-2:] == ["-", "-"]
     assert all(float(row[-2]) > 0 for row in rows[1:])
-    assert rows[1][3] != rows[2][3]
+    assert float(rows[1][3]) <= float(
+        rows[2][3]
+    )  # by itself it corrects down to the error, if at all
