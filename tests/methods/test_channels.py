@@ -6,9 +6,10 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.generators import finished
-from napari_qsm.methods.channels import NOISIEST, channels, contrast, noise, spread
+from napari_qsm.methods.channels import NOISIEST, channels, contrast, noise
 from napari_qsm.networks.inverter import Design, Inverter
 from napari_qsm.networks.unet import Architecture
+from napari_qsm.preparation.noise import field_spread
 
 SHAPE = (40, 36, 30)
 AXES = np.meshgrid(*[np.linspace(-1.1, 1.1, n) for n in SHAPE], indexing="ij")
@@ -36,7 +37,7 @@ def test_noise_is_shown_in_the_mask_and_limited():
     sigma = np.full(SHAPE, 0.003, np.float32)
     sigma[20, 18, 15] = 50.0
     shown = noise(head(field_noise=sigma))
-    most = NOISIEST * spread(FIELD[MASK])
+    most = NOISIEST * field_spread(FIELD[MASK])
     assert shown[20, 18, 15] == pytest.approx(most)
     assert shown[15, 18, 15] == pytest.approx(0.003)
     assert not shown[~MASK].any()
@@ -45,7 +46,7 @@ def test_noise_is_shown_in_the_mask_and_limited():
 def test_dark_tissue_is_below_zero_by_the_logarithm_of_its_signal():
     shown = finished(contrast(head(magnitude=magnitude())))
     step = shown[MASK & ~DARK].max() - shown[DARK].min()
-    assert step == pytest.approx(np.log(2) * spread(FIELD[MASK]), rel=0.5)
+    assert step == pytest.approx(np.log(2) * field_spread(FIELD[MASK]), rel=0.5)
     assert shown[DARK].max() < 0
     assert not shown[~MASK].any()
 

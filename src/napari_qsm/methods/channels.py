@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
 from napari_qsm.generators import relayed
 from napari_qsm.methods.registry import find
 from napari_qsm.networks.inverter import CONTRAST, FIELD, NOISE
+from napari_qsm.preparation.noise import field_spread
 from napari_qsm.preparation.strength import total_signal
 from napari_qsm.process import Step
 
@@ -31,7 +29,7 @@ FAINTEST, STEEPEST = 0.02, 2.0
 """Smallest magnitude, as a part of the median, and largest contrast that count."""
 
 NOISIEST = 10.0
-"""Largest noise that counts, as a multiple of the field's spread."""
+"""Largest noise that counts, as a multiple of the field's spread (`field_spread`)."""
 
 
 def channels(
@@ -83,28 +81,13 @@ def channels(
     return made
 
 
-def spread(field: NDArray[Any]) -> float:
-    """Return the root mean square of a field, but at most twice what its middle half says.
-
-    The field of a haematoma is large in a few voxels, which should not decide the scale of all.
-
-    Parameters
-    ----------
-    field : (N,) array
-        Of the voxels that count.
-    """
-    size = math.sqrt(float(np.square(field, dtype=np.float64).mean()))
-    middle = 1.4826 * float(np.median(np.abs(field - np.median(field))))
-    return min(size, 2 * middle) or size
-
-
 def noise(acquisition: Acquisition) -> FloatArray:
     """Return the noise of the field in ppm, at most `NOISIEST` spreads; zero where unknown."""
     mask = acquisition.mask
     shown = np.zeros(mask.shape, dtype=np.float32)
     if Quantity.FIELD_NOISE not in acquisition or not mask.any():
         return shown
-    most = NOISIEST * spread(acquisition[Quantity.LOCAL_FIELD][mask])
+    most = NOISIEST * field_spread(acquisition[Quantity.LOCAL_FIELD][mask])
     np.minimum(acquisition[Quantity.FIELD_NOISE], np.float32(most), out=shown, where=mask)
     return shown
 
@@ -113,7 +96,7 @@ def contrast(acquisition: Acquisition) -> Generator[Step, None, FloatArray]:
     """Return what the magnitude shows, ``s (log m - G log m)`` in ppm; zero without a magnitude.
 
     m is the magnitude over its median, G a Gaussian of `SHADING_MM` within the mask, and s the
-    `spread` of the field: twice the field has twice the contrast, so that a network that is
+    `field_spread`: twice the field has twice the contrast, so that a network that is
     homogeneous remains so. What fades fast is dark, and borders of tissue are where susceptibility
     may change; a network finds out itself how far to believe that.
     """
@@ -135,5 +118,5 @@ def contrast(acquisition: Acquisition) -> Generator[Step, None, FloatArray]:
             yield Step(axis / 3, "reading the contrast of the magnitude")
     shown -= smooth / np.maximum(weight, 1e-3)
     np.clip(shown, -STEEPEST, STEEPEST, out=shown)
-    shown *= mask * np.float32(spread(acquisition[Quantity.LOCAL_FIELD][mask]))
+    shown *= mask * np.float32(field_spread(acquisition[Quantity.LOCAL_FIELD][mask]))
     return shown

@@ -17,8 +17,8 @@ from napari_qsm.physics import fourier
 from napari_qsm.process import Parameters, Step, parameter
 
 MOST = 20.0
-"""Largest tau chosen by itself. On two measured slabs maps are worse from 15 on, whatever made
-them."""
+"""Largest tau chosen by itself. On two measured slabs the errors of maps rise from 15 on, whatever
+made them."""
 
 BINS = 256
 """Of |D| that the power of a residual is counted in."""
@@ -128,7 +128,8 @@ def agreement(transform: Tensor, kernel: Tensor, shape: fourier.Shape, share: fl
     """Return tau with which a correction leaves a share of a residual.
 
     Of a residual r is left ``F r / (tau D^2 + 1)``; its norm falls with tau. This is the principle
-    of discrepancy (Morozov 1966): a map should explain a field to within its error, no better.
+    of discrepancy (Morozov 1984, doi:10.1007/978-1-4612-5280-1): a map should explain a field to
+    within its error, no better.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Grid, Quantity
-from napari_qsm.methods.channels import spread
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.units import radians_per_ppm
+from napari_qsm.preparation.noise import field_spread
 from napari_qsm.surroundings import bounding_box
 from napari_qsm.training.anatomy import ANATOMIES
 from napari_qsm.training.phantom import Head, digital_head, field_inside
@@ -71,7 +71,7 @@ class Population(BaseModel):
     error : (float, float)
         Root mean square error of the field over the spread of the field; logarithms are spread
         evenly. The spread is one that a haematoma does not decide:
-        `napari_qsm.methods.channels.spread`.
+        `napari_qsm.preparation.noise.field_spread`.
     rim : float
         How much larger errors are at the border of the mask than deep inside, less one.
     slabs : float
@@ -255,7 +255,7 @@ def measurement(
 ) -> dict[Quantity, NDArray[Any]]:
     """Return what is measured of a subject in a mask."""
     field = field_inside(subject.chi, subject.mask, subject.grid)
-    size = spread(field[mask])
+    size = field_spread(field[mask])
     low, high = np.log(population.error)
     error = float(np.exp(rng.uniform(low, high))) * size
     noise, texture, residue = np.sqrt(rng.dirichlet([1.0, 0.8, 0.7])) * error

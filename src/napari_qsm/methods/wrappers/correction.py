@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from napari_qsm.acquisition import Acquisition, Maps, Provenance, Quantity
-from napari_qsm.methods.correction import corrected, ratio_parameter
+from napari_qsm.methods.correction import TOLD, corrected, ratio_parameter
 from napari_qsm.methods.workspace import Workspace
 from napari_qsm.methods.wrapping import Inner, wrapper
 from napari_qsm.process import Parameters, Work
@@ -34,7 +34,7 @@ def correction(
     """
     first = yield from inner.part(acquisition, 0.0, 0.94, "first map")
     with Workspace(acquisition, device, inner.label) as space:
-        yield space.step(0.94, "letting the field correct the map")
+        yield space.step(0.94, TOLD)
         chi = space.place(first[Quantity.CHI])
         kind = type(parameters)
         made = yield from corrected(space, chi, parameters.correction, "correction", kind)
