@@ -12,13 +12,17 @@ Methods that filter need the error at each ``|k|`` beside the susceptibility's p
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from napari_qsm.generators import relayed
 from napari_qsm.methods.workspace import Weighting, Workspace
+from napari_qsm.networks.background import in_background
 from napari_qsm.physics import fourier
+from napari_qsm.process import Step
 
 CONE = 0.03
 """|D| below which a field is error alone."""
@@ -95,6 +99,16 @@ def field_error(space: Workspace, weighting: Weighting = "mask") -> FieldError:
     if weighting in ("noise", "magnitude"):
         error *= space.fact(f"error under {weighting}", lambda: _left(space, weighting, error))
     return FieldError(error, spread)
+
+
+def measured_error(
+    space: Workspace, weighting: Weighting = "mask"
+) -> Generator[Step, None, FieldError]:
+    """Measure the error of a field beside the generator: a large volume takes seconds."""
+    told = "measuring the field's error"
+    yield space.step(0.0, told)
+    running = in_background(lambda: field_error(space, weighting))
+    return (yield from relayed(running, lambda _: space.step(0.0, told)))
 
 
 def carry_over(space: Workspace, other: Workspace, factor: float = 1.0) -> None:

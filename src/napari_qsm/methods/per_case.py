@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_qsm.acquisition import Acquisition
-from napari_qsm.methods.field_error import field_error
-from napari_qsm.methods.learned import working
+from napari_qsm.methods.field_error import measured_error
 from napari_qsm.methods.phase import phase_scale
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.networks.consistency import Convolution, average, exponential, linear
@@ -72,14 +71,9 @@ def measured(
     field, region = space.field(), space.region().float()
     yield space.step(0.0, "weighting the data")
     weights = space.weights(weighting)
-    error = yield from working(
-        space,
-        lambda: field_error(space, weighting).error,
-        fraction=0.0,
-        message="measuring the field's error",
-    )
+    known = yield from measured_error(space, weighting)
     yield space.step(0.0, "preparing the network")
-    return Measured(Convolution(space.dipole.spectrum), field, weights, region, error, scale)
+    return Measured(Convolution(space.dipole.spectrum), field, weights, region, known.error, scale)
 
 
 class Proposal(NamedTuple):

@@ -6,16 +6,18 @@ They differ in the data term only, which is one of `napari_qsm.solvers.data_term
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.field_error import field_error
+from napari_qsm.methods.field_error import field_error, measured_error
 from napari_qsm.methods.registry import Parameters, parameter
 from napari_qsm.methods.workspace import Weighting, Workspace
 from napari_qsm.physics.gradient import Gradient
+from napari_qsm.process import Step
 from napari_qsm.solvers.admm import Prior, ShrinkageSplit, admm, split_of
 from napari_qsm.solvers.data_terms import DataTerm
 from napari_qsm.solvers.fourier import GradientNormal, Normal, QuadraticStep, SplitStep
@@ -96,11 +98,11 @@ def chosen_regularization(
     parameters: type[Parameters],
     space: Workspace,
     weighting: Weighting = "mask",
-) -> float:
+) -> Generator[Step, None, float]:
     """Return lambda in ppm mm: the one stated, or a share (mm) of `FieldError.weight`, noted."""
     if stated is not None:
         return stated
-    error = field_error(space, weighting)
+    error = yield from measured_error(space, weighting)
     why = (
         f"ppm mm, chosen as {share:g} mm times {error.error:.2g} ppm, the field's error, times "
         f"{error.relative:.2g}, what part of the field that is"

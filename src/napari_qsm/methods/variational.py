@@ -147,12 +147,14 @@ def problem(
 ) -> Generator[Step, None, tuple[Problem, Seen]]:
     """Make what a network is brought to suit; `share` is its part of the whole work."""
     weighting = space.weighting(parameters.weighting)
-    sigma, strength = yield from working(
+    sigma = yield from working(
         space,
-        lambda: _levels(acquisition, parameters, space, weighting),
+        lambda: _error(acquisition, parameters, space, weighting),
         fraction=0.0,
-        message="reading off the field's error",
+        message="measuring the field's error",
     )
+    kind, stated = type(parameters), parameters.regularization
+    strength = yield from chosen_regularization(stated, SHARE, kind, space, weighting)
     view = yield from seen(acquisition, network, space, share=share)
     yield space.step(share, "preparing the posterior")
     gradient = Gradient(space.voxel_size)
@@ -184,15 +186,6 @@ def _energy(
     field = space.field()[inner].contiguous()
     misfit = Misfit(space.dipole.spectrum, space.shape, field, weights)
     return FreeEnergy(misfit, selection, space.voxel_size, strength / sigma**2, region)
-
-
-def _levels(
-    acquisition: Acquisition, parameters: Posterior, space: Workspace, weighting: Weighting
-) -> tuple[float, float]:
-    """Return sigma_b in ppm and lambda in ppm mm."""
-    sigma = _error(acquisition, parameters, space, weighting)
-    kind, stated = type(parameters), parameters.regularization
-    return sigma, chosen_regularization(stated, SHARE, kind, space, weighting)
 
 
 def _error(

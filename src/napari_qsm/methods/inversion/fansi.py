@@ -69,7 +69,7 @@ def fansi(acquisition: Acquisition, parameters: FANSI, device: torch.device) -> 
     with Workspace(acquisition, device, "FANSI") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        strength = chosen_regularization(
+        strength = yield from chosen_regularization(
             parameters.regularization, ERROR_SHARE, FANSI, space, weighting
         )
         order_ratio = parameters.order_ratio if parameters.regularizer == "TGV" else None

@@ -136,7 +136,7 @@ def _edited(
         view = yield from seen(acquisition, network, space, share=0.2)
         changed = editable(network, _PARTS[parameters.edit])
         selection = None
-        strength = chosen_regularization(parameters.regularization, SHARE, FINE, space)
+        strength = yield from chosen_regularization(parameters.regularization, SHARE, FINE, space)
         if strength:
             selection = yield from spared(acquisition, space, Gradient(space.voxel_size), EDGES)
 

@@ -96,7 +96,7 @@ def hd(acquisition: Acquisition, parameters: HD, device: torch.device) -> Recons
     with Workspace(acquisition, device, "HD-QSM") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        strength = chosen_regularization(
+        strength = yield from chosen_regularization(
             parameters.regularization, ERROR_SHARE, HD, space, weighting
         )
         variation = Variation(acquisition, space, strength)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.field_error import field_error
+from napari_qsm.methods.field_error import measured_error
 from napari_qsm.methods.phase import phase_scale, phase_scale_parameter
 from napari_qsm.methods.registry import Parameters, Reconstruction, method, parameter
 from napari_qsm.methods.variation import (
@@ -62,7 +62,8 @@ def l1(acquisition: Acquisition, parameters: L1, device: torch.device) -> Recons
     with Workspace(acquisition, device, "L1-QSM") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        share = round(NOISE_SHARE * math.cbrt(field_error(space, weighting).relative), 3)
+        error = yield from measured_error(space, weighting)
+        share = round(NOISE_SHARE * math.cbrt(error.relative), 3)
         strength = share_of_noise(parameters.regularization, share, L1, space)
         variation = Variation(acquisition, space, strength)
         yield space.step(0.0, "preparing the data")

@@ -162,7 +162,9 @@ def medi(acquisition: Acquisition, parameters: MEDI, device: torch.device) -> Re
     with Workspace(acquisition, device, "MEDI", **room) as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        strength = chosen_regularization(parameters.regularization, SHARE, MEDI, space, weighting)
+        strength = yield from chosen_regularization(
+            parameters.regularization, SHARE, MEDI, space, weighting
+        )
         scale = None
         if parameters.data == "nonlinear":
             scale = phase_scale(acquisition, parameters.phase_scale, space)

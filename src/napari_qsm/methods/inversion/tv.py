@@ -55,7 +55,7 @@ def tv(acquisition: Acquisition, parameters: TV, device: torch.device) -> Recons
     with Workspace(acquisition, device, "TV") as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        strength = chosen_regularization(
+        strength = yield from chosen_regularization(
             parameters.regularization, ERROR_SHARE, TV, space, weighting
         )
         variation = Variation(acquisition, space, strength, penalty_ratio=parameters.penalty_ratio)

@@ -4,7 +4,6 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.edges import spared
-from napari_qsm.methods.field_error import field_error
 from napari_qsm.methods.registry import Reconstruction, method, parameter
 from napari_qsm.methods.separation.joint import (
     Penalties,
@@ -88,13 +87,10 @@ def chi_separation(
     with SourceSpace(acquisition, device, LABEL, parameters) as space:
         yield space.step(0.0, "preparing")
         weighting = space.weighting(parameters.weights)
-        field_error(space)  # found out only once; the rest of the choice is another step
-        yield space.step(0.0, "preparing")
-        strength = chosen_regularization(
+        strength = yield from chosen_regularization(
             parameters.regularization, SHARE, ChiSeparation, space, weighting
         )
-        yield space.step(0.0, "preparing")
-        balance = chosen_balance(parameters.balance, ChiSeparation, space, weighting)
+        balance = yield from chosen_balance(parameters.balance, ChiSeparation, space, weighting)
         yield space.step(0.0, "preparing")
         start = start_of(acquisition, space)
         gradient = Gradient(space.voxel_size)

@@ -104,7 +104,7 @@ def _joint(
     """Separate what iLSQR has made."""
     yield space.step(0.0, "preparing")
     weighting = space.weighting(parameters.weights)
-    balance = chosen_balance(parameters.balance, ChiSeparationILSQR, space, weighting)
+    balance = yield from chosen_balance(parameters.balance, ChiSeparationILSQR, space, weighting)
     chi += zero_of(chi, space.rate(), space.relaxivity, space.region()) * space.region()
     yield space.step(0.0, "preparing")
     filled = (parameters.cone**2 - space.dipole.gram).clamp_(min=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
-from napari_qsm.methods.field_error import field_error
+from napari_qsm.methods.field_error import measured_error
 from napari_qsm.methods.registry import Step, parameter
 from napari_qsm.methods.separation.shared import Separating, Sources, SourceSpace, zero_of
 from napari_qsm.methods.variation import DATA_PENALTY, LEAST_NOISE, data_weights
@@ -38,7 +38,7 @@ def balance_parameter() -> Any:
 
 def chosen_balance(
     stated: float | None, model: type[Separating], space: SourceSpace, weighting: Weighting
-) -> float:
+) -> Generator[Step, None, float]:
     """Return beta: the one stated, or ``(sigma_f / sigma_r)^2``, noted.
 
     sigma_f is the field's error and sigma_r that of ``R2' / Dr``, both in ppm; see
@@ -46,7 +46,8 @@ def chosen_balance(
     """
     if stated is not None:
         return stated
-    error = max(field_error(space, weighting).error, LEAST_NOISE)
+    known = yield from measured_error(space, weighting)
+    error = max(known.error, LEAST_NOISE)
     rate, noise = space.rate_error()
     decay = max(rate / space.relaxivity.mean, LEAST_NOISE)
     why = (
