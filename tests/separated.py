@@ -7,8 +7,8 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.networks import weights
+from napari_qsm.networks.building import built
 from napari_qsm.networks.inverter import Design
-from napari_qsm.networks.separator import built
 from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card
 from napari_qsm.physics.dipole import DipoleConvolution

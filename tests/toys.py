@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from napari_qsm.acquisition import Acquisition, Grid, InputError, Maps, Provenance, Quantity
-from napari_qsm.networks.inverter import Design, Inverter
+from napari_qsm.networks.building import built
+from napari_qsm.networks.inverter import Design
 from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card, write
 from napari_qsm.pipeline import Choice, Recipe
@@ -132,14 +133,15 @@ def measurement(*, shape=SHAPE, echoes=ECHOES, affine=None, notes=(), magnitude=
     )
 
 
-FAMILIES = {"qsmnet": False, "pdi": True, "uqsm": False}
-"""Families of weights, and whether they say how sure they are."""
+FAMILIES = {"qsmnet": {}, "pdi": {"uncertain": True}, "uqsm": {}, "lpcnn": {"iterations": 3}}
+"""Families of weights, and what is special about them: a sigma, or steps."""
 
 
 def write_networks(folder, channels=("field", "tikhonov")):
     """Write tiny weights of every family: they change the map they start from at random."""
-    for seed, (family, uncertain) in enumerate(FAMILIES.items()):
+    for seed, (family, special) in enumerate(FAMILIES.items()):
         torch.manual_seed(seed)
-        network = Inverter(Design(channels, uncertain, Architecture(widths=(4, 8))))
+        architecture = Architecture(widths=(4, 8))
+        network = built(Design(channels, architecture=architecture, **special))
         card = Card(family, f"Tiny {family}", network.design, family, calibration=1.5)
         write(card, network, folder)

@@ -27,9 +27,7 @@ def test_there_are_some_and_they_are_small():
 @pytest.mark.parametrize("key", SHIPPED)
 class TestShipped:
     def test_its_file_is_the_one_its_card_means(self, key):
-        separates = weights.find(key).design.task == "separation"
-        load = weights.load_separator if separates else weights.load_network
-        network, card = load(key)
+        network, card = weights.load(key)
         assert card.key == key
         assert all(bool(torch.isfinite(p).all()) for p in network.parameters())
 

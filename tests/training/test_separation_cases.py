@@ -7,7 +7,7 @@ import torch
 from napari_qsm.acquisition import InputError, Quantity
 from napari_qsm.networks import weights
 from napari_qsm.networks.weights import FOLDER_VARIABLE
-from napari_qsm.training import separation_cases, session
+from napari_qsm.training import physical_blocks, separation_cases, session
 from napari_qsm.training.recipe import load_recipe
 from napari_qsm.training.separation import RELAXIVITY, draw_separated
 from napari_qsm.training.separation_cases import Separating, SourcePool, stacked_sources
@@ -130,10 +130,10 @@ def test_a_turned_block_keeps_its_physics(recipe, pools, monkeypatch):
     task = Separating(load_recipe(recipe()), pools)
     fields = []
     for way in (((False, False, False), False), ((True, False, True), True)):
-        monkeypatch.setattr(separation_cases, "turn", lambda rng, way=way: way)
-        block = task._block(0, np.random.default_rng(1))
+        monkeypatch.setattr(physical_blocks, "turn", lambda rng, way=way: way)
+        block = task.block(0, np.random.default_rng(1))
         chi = block.volumes[separation_cases.POSITIVE] - block.volumes[separation_cases.NEGATIVE]
-        field = block.operator(CPU).dipole(chi)
+        field = block.dipole(CPU)(chi)
         if way[1]:
             field = field.swapaxes(0, 1)
             field = field.flip([axis for axis, flip in enumerate(way[0]) if flip])

@@ -18,6 +18,7 @@ from napari_qsm.methods.workspace import Workspace
 from napari_qsm.networks import tiling, weights
 from napari_qsm.networks.background import in_background
 from napari_qsm.networks.inverter import Estimate, Inverter
+from napari_qsm.networks.lpcnn import LPCNN
 from napari_qsm.networks.precision import Precision, autocast, chosen
 from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card
@@ -63,6 +64,9 @@ def offered(*families: str) -> list[str]:
     return found
 
 
+N = TypeVar("N", bound=nn.Module)
+
+
 def opened(key: str, device: torch.device, *families: str) -> tuple[Inverter, Card]:
     """Return a network with its weights on a device, and its card.
 
@@ -72,15 +76,26 @@ def opened(key: str, device: torch.device, *families: str) -> tuple[Inverter, Ca
         If there are no such weights, they are damaged, or belong to another family.
     """
     network, card = weights.load_network(key, device)
+    return ready(network, card, device, *families), card
+
+
+def ready(network: N, card: Card, device: torch.device, *families: str) -> N:
+    """Return a network laid out for its device.
+
+    Raises
+    ------
+    InputError
+        If its family is none of those, where any are named.
+    """
     if families and card.family not in families:
         known = ", ".join(offered(*families)) or "none"
         raise InputError(
-            f"The weights '{key}' are of the family '{card.family}'; weights of "
+            f"The weights '{card.key}' are of the family '{card.family}'; weights of "
             f"{' or '.join(families)} were expected, and there are {known}."
         )
     if device.type == "cpu":
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network, card
+    return network
 
 
 def origin(card: Card) -> str:
@@ -122,7 +137,7 @@ class Seen:
 
 
 def seen(
-    acquisition: Acquisition, network: Inverter, space: Workspace, *, share: float = 0.5
+    acquisition: Acquisition, network: Inverter | LPCNN, space: Workspace, *, share: float = 0.5
 ) -> Generator[Step, None, Seen]:
     """Make what a network sees of an acquisition; `share` is its part of the whole work."""
     names = network.design.channels
@@ -200,6 +215,44 @@ def estimate(
         )
     mean *= view.mask
     return Estimate(mean, None if variance is None else variance.sqrt_().mul_(view.mask))
+
+
+def runner(
+    space: Workspace,
+    module: nn.Module,
+    architecture: Architecture,
+    shape: Sequence[int],
+    precision: Precision,
+    outputs: int,
+) -> Callable[[Tensor, float, str], Generator[Step, None, Tensor]]:
+    """Return what passes volumes (1, C, X, Y, Z) through a module, in tiles where it must be.
+
+    It takes the volumes, a fraction and a message, and makes (1, outputs, X, Y, Z).
+    """
+    dtype = chosen(space.device, precision)
+    if dtype == torch.bfloat16:
+        space.notes.append("The network ran in bfloat16.")
+    parts = tiles_of(space, architecture, shape, dtype)
+
+    def run(volumes: Tensor, fraction: float, message: str) -> Generator[Step, None, Tensor]:
+        made = torch.zeros((1, outputs, *shape), device=space.device)
+
+        def one(part: tiling.Tile) -> None:
+            shown, kept, inner = ((slice(None), slice(None), *box) for box in part.boxes)
+            with torch.inference_mode(), autocast(space.device, dtype):
+                made[kept] = module(volumes[shown])[inner]
+
+        for part in parts:
+            yield from working(
+                space,
+                lambda part=part: one(part),  # type: ignore[misc]
+                module,
+                fraction=fraction,
+                message=message,
+            )
+        return made
+
+    return run
 
 
 def tiles_of(

@@ -60,11 +60,11 @@ class Design:
     task : {"inversion", "separation"}
         What comes out: susceptibility, or both its sources (`napari_qsm.networks.separator`).
     iterations : int
-        Of an unrolled separation; 0 for a single pass.
+        Of an unrolled network; 0 for a single pass.
     step : float
-        That an unrolled separation begins to learn with.
+        That an unrolled network begins to learn with.
     residual : bool
-        Whether the network of an unrolled separation sees the residual of the data as well.
+        Whether an unrolled network sees the residual of the data as well.
     """
 
     channels: tuple[str, ...] = (FIELD,)
@@ -84,6 +84,55 @@ class Design:
         inner = dict(numbers.pop("architecture"))
         inner = {k: tuple(v) if isinstance(v, list) else v for k, v in inner.items()}
         return Design(architecture=Architecture(**inner), **numbers)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the channels of a network are, by their names.
+
+    Parameters
+    ----------
+    names : tuple of str
+        As in `Design`.
+    """
+
+    names: tuple[str, ...]
+
+    @property
+    def maps(self) -> list[int]:
+        """Which ones are susceptibilities."""
+        return [i for i, name in enumerate(self.names) if name not in SCALE]
+
+    @property
+    def told(self) -> list[int]:
+        """Which ones are empty where something is not known."""
+        return [i for i, name in enumerate(self.names) if name in UNSIGNED]
+
+    @property
+    def scales(self) -> Tensor:
+        """What ppm are multiplied by before they enter, (1, C, 1, 1, 1)."""
+        factors = [SCALE.get(name, CHI_SCALE) for name in self.names]
+        return torch.tensor(factors).view(1, -1, 1, 1, 1)
+
+    @property
+    def signs(self) -> Tensor:
+        """-1 for what turns round with the sign of all susceptibility, (1, C, 1, 1, 1)."""
+        signs = [1.0 if name in UNSIGNED else -1.0 for name in self.names]
+        return torch.tensor(signs).view(1, -1, 1, 1, 1)
+
+    def first_shares(self) -> Tensor:
+        """Return a_i to begin with, (1 + told, maps, 1, 1, 1): equal ones, whatever is known."""
+        shares = torch.zeros(1 + len(self.told), len(self.maps), 1, 1, 1)
+        shares[0] = 1 / max(len(self.maps), 1)
+        return shares
+
+    def blended(self, inputs: Tensor, shares: Tensor) -> Tensor:
+        """Return ``sum_i a_i chi_i`` of (N, C, X, Y, Z), with the shares for what is known."""
+        told = inputs[:, self.told].flatten(2).any(dim=2).to(shares)
+        sets = functional.pad(told, (1, 0), value=1.0)
+        # A sum of products and no matrix product, which autocast would round to three digits.
+        weights = (sets.view(*sets.shape, 1, 1, 1, 1) * shares).sum(dim=1)
+        return (inputs[:, self.maps] * weights).sum(dim=1, keepdim=True)
 
 
 class Inverter(nn.Module):
@@ -115,17 +164,10 @@ class Inverter(nn.Module):
         heads = (1, self.SIGMA_CHANNELS) if design.uncertain else (1,)
         numbers = {**vars(design.architecture), "inputs": len(design.channels), "heads": heads}
         self.unet = UNet(Architecture(**numbers))
-        factors = [SCALE.get(name, CHI_SCALE) for name in design.channels]
-        scales = torch.tensor(factors).view(1, -1, 1, 1, 1)
-        self.register_buffer("scales", scales, persistent=False)
-        signs = torch.tensor([1.0 if name in UNSIGNED else -1.0 for name in design.channels])
-        self.register_buffer("signs", signs.view(1, -1, 1, 1, 1), persistent=False)
-        self._maps = [i for i, name in enumerate(design.channels) if name not in SCALE]
-        count = len(self._maps)
-        self._told = [i for i, name in enumerate(design.channels) if name in UNSIGNED]
-        shares = torch.zeros(1 + len(self._told), count, 1, 1, 1)
-        shares[0] = 1 / max(count, 1)
-        self.shares = nn.Parameter(shares)
+        self._channels = Channels(design.channels)
+        self.register_buffer("scales", self._channels.scales, persistent=False)
+        self.register_buffer("signs", self._channels.signs, persistent=False)
+        self.shares = nn.Parameter(self._channels.first_shares())
 
     def opposite(self, inputs: Tensor) -> Tensor:
         """Return the inputs of the same head with the sign of all susceptibility turned round."""
@@ -134,16 +176,8 @@ class Inverter(nn.Module):
     def forward(self, inputs: Tensor) -> Estimate:
         """Return the estimate for (N, channels, X, Y, Z) in ppm; it is in single precision."""
         output = self.unet(inputs * self.scales).float() / CHI_SCALE
-        started = (inputs[:, self._maps] * self._weights(inputs)).sum(dim=1, keepdim=True)
-        mean = started + output[:, :1]
+        mean = self._channels.blended(inputs, self.shares) + output[:, :1]
         if not self.design.uncertain:
             return Estimate(mean, None)
         square = output[:, 1:].square().mean(dim=1, keepdim=True)
         return Estimate(mean, torch.sqrt(square + SIGMA_FLOOR**2))
-
-    def _weights(self, inputs: Tensor) -> Tensor:
-        """Return a_i of every volume, (N, maps, 1, 1, 1), by what is known of it."""
-        told = inputs[:, self._told].flatten(2).any(dim=2).to(self.shares)
-        sets = functional.pad(told, (1, 0), value=1.0)
-        # A sum of products and no matrix product, which autocast would round to three digits.
-        return (sets.view(*sets.shape, 1, 1, 1, 1) * self.shares).sum(dim=1)

@@ -7,13 +7,14 @@ What goes in are ``y = [chi; R2'/Dr; field]`` in ppm, what comes out are chi+ an
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from napari_qsm.networks.inverter import CHI_SCALE, SCALE, Design, Inverter
+from napari_qsm.networks.descent import ProximalDescent
+from napari_qsm.networks.inverter import CHI_SCALE, SCALE, Design
 from napari_qsm.networks.unet import Architecture, UNet
 from napari_qsm.physics.separation import SourceOperator
 
@@ -120,7 +121,7 @@ class Proximal(nn.Module):
         return positive(shown[:, :2] + change)
 
 
-class Unrolled(nn.Module):
+class Unrolled(ProximalDescent[SourceOperator]):
     """K gradient steps on both data terms, each followed by the same network.
 
     ``x_(i+1) = P(a Phi^H y + (I - a Phi^H Phi) x_i)`` from ``x_0 = 0``. The step a is learned; it
@@ -140,90 +141,24 @@ class Unrolled(nn.Module):
     """
 
     def __init__(self, design: Design, proximal: nn.Module | None = None) -> None:
-        super().__init__()
-        self.design = design
-        self.step = nn.Parameter(torch.tensor(float(design.step)))
         if proximal is None:
             proximal = Proximal(design.architecture, design.residual)
-        self.proximal = proximal
+        super().__init__(design, proximal)
 
-    def iterates(
-        self, measured: Tensor, operators: Sequence[SourceOperator], count: int | None = None
-    ) -> Generator[Tensor, None, None]:
-        """Yield x_1, x_2, ... of (N, 3, X, Y, Z); every volume has its own operator Phi.
-
-        Parameters
-        ----------
-        measured : (N, 3, X, Y, Z) tensor
-            y in ppm.
-        operators : sequence of SourceOperator
-            N of them.
-        count : int, optional
-            How many; the design's `iterations` by default.
-        """
-        sources = torch.zeros_like(measured[:, :2])
-        for _ in range(self.design.iterations if count is None else count):
-            sources = self.following(sources, measured, operators)
-            yield sources
-
-    def following(
-        self, sources: Tensor, measured: Tensor, operators: Sequence[SourceOperator]
-    ) -> Tensor:
-        """Return the iterate after (N, 2, X, Y, Z)."""
-        stepped: Tensor = self.proximal(self.descended(sources, measured, operators))
-        return stepped
+    def first(self, measured: Tensor) -> Tensor:
+        """Return nothing at all, (N, 2, X, Y, Z) for y of (N, 3, X, Y, Z)."""
+        return torch.zeros_like(measured[:, :2])
 
     def descended(
-        self, sources: Tensor, measured: Tensor, operators: Sequence[SourceOperator]
+        self, estimate: Tensor, measured: Tensor, operators: Sequence[SourceOperator]
     ) -> Tensor:
         """Return what P sees: ``z = x + a Phi^H r``, perhaps with ``r = y - Phi x``; float32."""
-        with torch.autocast(sources.device.type, enabled=False):
-            pairs = zip(operators, sources, measured, strict=True)
+        with torch.autocast(estimate.device.type, enabled=False):
+            pairs = zip(operators, estimate, measured, strict=True)
             residuals = torch.stack([y - phi(x) for phi, x, y in pairs])
             followed = [phi.H(r) for phi, r in zip(operators, residuals, strict=True)]
-            stepped = sources + self.step * torch.stack(followed)
+            stepped = estimate + self.step * torch.stack(followed)
             return torch.cat((stepped, residuals), 1) if self.design.residual else stepped
-
-    def forward(
-        self,
-        measured: Tensor,
-        operators: Sequence[SourceOperator],
-        free: int = 0,
-        count: int | None = None,
-    ) -> Tensor:
-        """Return the iterates after the first `free` ones, which no gradient goes back through.
-
-        Parameters
-        ----------
-        measured, operators
-            As for `iterates`.
-        free : int
-            How many are only passed through: learning from the last three of ten costs half.
-        count : int, optional
-            K, the design's `iterations` by default.
-
-        Returns
-        -------
-        (K - free, N, 2, X, Y, Z) tensor
-        """
-        kept = []
-        sources = torch.zeros_like(measured[:, :2])
-        for number in range(self.design.iterations if count is None else count):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= free):
-                sources = self.following(sources, measured, operators)
-            if number >= free:
-                kept.append(sources)
-        return torch.stack(kept)
-
-
-Network = Inverter | Separator | Unrolled
-
-
-def built(design: Design) -> Network:
-    """Return the untrained network of a design."""
-    if design.task == "inversion":
-        return Inverter(design)
-    return Unrolled(design) if design.iterations else Separator(design)
 
 
 def _unet(architecture: Architecture, inputs: int) -> UNet:

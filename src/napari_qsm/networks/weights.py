@@ -18,12 +18,15 @@ from typing import Any
 import torch
 from platformdirs import user_data_path
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load as parsed
+from safetensors.torch import save
 from torch import Tensor
 
 from napari_qsm.errors import InputError
+from napari_qsm.networks.building import Network, built
 from napari_qsm.networks.inverter import Design, Inverter
-from napari_qsm.networks.separator import Network, Separator, Unrolled, built
+from napari_qsm.networks.lpcnn import LPCNN
+from napari_qsm.networks.separator import Separator, Unrolled
 from napari_qsm.resources import asset
 
 FOLDER_VARIABLE = "NAPARI_QSM_NETWORKS"
@@ -150,37 +153,65 @@ def load_network(key: str, device: torch.device | str = "cpu") -> tuple[Inverter
     Raises
     ------
     InputError
-        If there are no such weights, the file is not the one its card describes, or the network
-        separates sources instead of inverting a field.
+        If there are no such weights, the file is not the one its card describes, or the network is
+        of another kind.
     """
-    card = find(key)
-    network = _filled(card, available()[key], device)
+    network, card = load(key, device)
     if not isinstance(network, Inverter):
-        raise InputError(
-            f"The weights '{key}' are of the family '{card.family}', which separates sources; "
-            "choose weights that invert a field."
-        )
+        raise _refused(card, network, "invert a field in one pass")
+    return network, card
+
+
+def load_unrolled(key: str, device: torch.device | str = "cpu") -> tuple[LPCNN, Card]:
+    """Return a network that inverts a field step by step, as `load_network` does.
+
+    Raises
+    ------
+    InputError
+        As there.
+    """
+    network, card = load(key, device)
+    if not isinstance(network, LPCNN):
+        raise _refused(card, network, "invert a field step by step")
     return network, card
 
 
 def load_separator(
     key: str, device: torch.device | str = "cpu"
 ) -> tuple[Separator | Unrolled, Card]:
-    """Return a network that separates sources, in evaluation mode, and its card.
+    """Return a network that separates sources, as `load_network` does.
 
     Raises
     ------
     InputError
-        As `load_network`, and if the network inverts a field instead.
+        As there.
+    """
+    network, card = load(key, device)
+    if not isinstance(network, Separator | Unrolled):
+        raise _refused(card, network, "separate sources")
+    return network, card
+
+
+def load(key: str, device: torch.device | str = "cpu") -> tuple[Network, Card]:
+    """Return a network of any kind with its weights, in evaluation mode, and its card.
+
+    Raises
+    ------
+    InputError
+        If there are no such weights, or the file is not the one its card describes.
     """
     card = find(key)
-    network = _filled(card, available()[key], device)
-    if isinstance(network, Inverter):
-        raise InputError(
-            f"The weights '{key}' are of the family '{card.family}', which inverts a field; "
-            "choose weights that separate sources."
-        )
-    return network, card
+    return _filled(card, available()[key], device), card
+
+
+def _refused(card: Card, network: Network, wanted: str) -> InputError:
+    """Return what is said of weights of another kind."""
+    kinds = {Inverter: "inverts a field in one pass", LPCNN: "inverts a field step by step"}
+    does = kinds.get(type(network), "separates sources")
+    return InputError(
+        f"The weights '{card.key}' are of the family '{card.family}', which {does}; choose weights "
+        f"that {wanted}."
+    )
 
 
 def _filled(card: Card, place: Path, device: torch.device | str) -> Network:
@@ -208,7 +239,7 @@ def _tensors(path: Path, sha256: str, changed: int) -> dict[str, Tensor]:
                 f"The weights {path} are not those their card describes (their hash differs); "
                 "fetch or train them again."
             )
-        tensors: dict[str, Tensor] = load(stored)
+        tensors: dict[str, Tensor] = parsed(stored)
     except OSError as error:
         raise InputError(f"The weights {path} cannot be read: {error.strerror}.") from None
     except SafetensorError as error:

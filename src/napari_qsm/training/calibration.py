@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 from napari_qsm.methods.guard import statistics_of
 from napari_qsm.methods.learned import MARGIN
 from napari_qsm.networks.inverter import SCALE, Inverter
+from napari_qsm.networks.lpcnn import LPCNN
 from napari_qsm.networks.precision import autocast, chosen
 from napari_qsm.networks.weights import Card
 from napari_qsm.training.cases import MASK, TRUTH
@@ -73,17 +75,24 @@ class Calibration:
         return told
 
 
+Passing = Callable[
+    [int, NDArray[np.float16]], tuple[NDArray[np.float32], NDArray[np.float32] | None]
+]
+"""Makes mean and standard deviation in ppm of the n-th held-out case, (X, Y, Z) each."""
+
+
 def calibrate(
-    network: Inverter,
+    network: Inverter | LPCNN,
     cases: Iterable[NDArray[np.float16]],
     names: Sequence[str],
     device: torch.device | str = "cpu",
+    run: Passing | None = None,
 ) -> Calibration:
     """Measure a network on whole held-out cases.
 
     Parameters
     ----------
-    network : Inverter
+    network : Inverter or LPCNN
         In evaluation mode, on the device.
     cases : iterable of (C + 2, X, Y, Z) array
         As `napari_qsm.training.cases.Pool` gives them, one at a time.
@@ -91,19 +100,23 @@ def calibrate(
         The channels of the cases; the network's are among them.
     device : torch.device
         Where the network is.
+    run : callable, optional
+        How a case is passed; by default through an `Inverter` at once.
 
     Raises
     ------
     ValueError
         If there are no cases.
     """
+    if run is None:
+        run = partial(_whole, network, names, torch.device(device))
     rows: list[dict[str, float]] = []
     scores: list[NDArray[np.float32]] = []
-    for case in cases:
+    for place, case in enumerate(cases):
         mask = np.asarray(case[MASK]) > 0.5
         truth = np.asarray(case[TRUTH], dtype=np.float32)[mask]
         truth -= truth.mean()
-        mean, sigma = _whole(network, case, names, torch.device(device))
+        mean, sigma = run(place, case)
         estimates = {"network": mean} | {
             name: np.asarray(case[number], dtype=np.float32)
             for number, name in enumerate(names)
@@ -129,11 +142,12 @@ def calibrate(
 
 def finish(
     path: Path,
-    network: Inverter,
+    network: Inverter | LPCNN,
     training: Iterable[NDArray[np.float16]],
     held_out: Iterable[NDArray[np.float16]],
     names: Sequence[str],
     device: torch.device | str = "cpu",
+    run: Passing | None = None,
 ) -> Card:
     """Complete the card of a network: calibration, figures, and the statistics of training.
 
@@ -141,7 +155,7 @@ def finish(
     ----------
     path : Path
         Of the card; it is written anew, the weights beside it stay.
-    network : Inverter
+    network : Inverter or LPCNN
         As the weights make it.
     training, held_out : iterable of (C + 2, X, Y, Z) array
         Cases it learned from, and cases it did not.
@@ -149,8 +163,10 @@ def finish(
         The channels of the cases.
     device : torch.device
         Where the network is.
+    run : callable, optional
+        As for `calibrate`.
     """
-    found = calibrate(network, held_out, names, device)
+    found = calibrate(network, held_out, names, device, run)
     last = network.design.channels[-1]
     start = None if last in SCALE else list(names).index(last)
     card = Card.read(path)
@@ -165,9 +181,14 @@ def finish(
 
 
 def _whole(
-    network: Inverter, case: NDArray[np.float16], names: Sequence[str], device: torch.device
+    network: Inverter | LPCNN,
+    names: Sequence[str],
+    device: torch.device,
+    place: int,
+    case: NDArray[np.float16],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return mean and standard deviation of a whole case."""
+    del place  # one network for all
     order = [list(names).index(name) for name in network.design.channels]
     inputs = torch.from_numpy(np.asarray(case[order], dtype=np.float32))[None].to(device)
     with torch.inference_mode(), autocast(device, chosen(device)):

@@ -101,21 +101,28 @@ def block(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> Ten
 
 def cube(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Cut a random cube out of a stacked case: (C, side, side, side)."""
-    inside = case[MASK]
+    return cubes((case,), side, rng)
+
+
+def cubes(
+    parts: Sequence[NDArray[np.float16]], side: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Cut one random cube out of a case whose channels lie in several arrays, the mask last."""
+    inside = parts[-1][MASK]
     middle = [int(n) // 2 for n in inside.shape]
     for _ in range(20):
         guess = [int(rng.integers(n)) for n in inside.shape]
         if inside[tuple(guess)] > 0:
             middle = guess
             break
-    cut = np.zeros((case.shape[0], side, side, side), dtype=np.float32)
     source, target = [slice(None)], [slice(None)]
     for n, at in zip(inside.shape, middle, strict=True):
         first = at - side // 2
         low, high = max(first, 0), min(first + side, n)
         source.append(slice(low, high))
         target.append(slice(low - first, high - first))
-    cut[tuple(target)] = case[tuple(source)]
+    cut = np.zeros((sum(len(part) for part in parts), side, side, side), dtype=np.float32)
+    cut[tuple(target)] = np.concatenate([part[tuple(source)] for part in parts])
     return cut
 
 

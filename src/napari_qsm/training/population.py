@@ -112,6 +112,19 @@ class Population(BaseModel):
     inverted: float = 0.1
 
 
+@dataclass(frozen=True)
+class Lattice:
+    """Voxels of a case and their B0, known without drawing it."""
+
+    voxel_size: tuple[float, float, float]
+    tilt: tuple[float, float]
+
+    @property
+    def b0_direction(self) -> tuple[float, float, float]:
+        """Unit vector of B0 in voxel axes."""
+        return b0_direction(self.tilt)
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One measurement of one head, with its truth.
@@ -148,8 +161,7 @@ class Subject:
 
 def draw(population: Population, seed: int) -> Case:
     """Draw one case; the same seed gives the same case."""
-    streams = [np.random.default_rng([seed, part, 5]) for part in range(4)]
-    choices, painting, measuring, masking = streams
+    choices, painting, measuring, masking = (_stream(seed, part) for part in range(4))
     subject = _subject(population, seed, choices, painting)
     mask = visible(subject.mask, population, masking)
     box = bounding_box(mask)
@@ -164,18 +176,33 @@ def draw(population: Population, seed: int) -> Case:
     return Case(acquisition, truth, subject.lesions[box] & inside, seed)
 
 
+def lattice(population: Population, seed: int) -> Lattice:
+    """Return voxel size and tilt of a case."""
+    return drawn_lattice(population, _stream(seed, 0))
+
+
+def drawn_lattice(population: Population, rng: np.random.Generator) -> Lattice:
+    """Draw voxel size and tilt."""
+    side = float(rng.uniform(*population.voxel_size))
+    thick = side * float(rng.uniform(1, population.anisotropy))
+    nod, lean = (rng.uniform(-1, 1, 2) * population.tilt / np.sqrt(2)).tolist()
+    return Lattice((side, side, thick), (nod, lean))
+
+
+def _stream(seed: int, part: int) -> np.random.Generator:
+    """Return the random numbers of a part of a case; voxels and B0 are the first of part 0."""
+    return np.random.default_rng([seed, part, 5])
+
+
 def _subject(
     population: Population, seed: int, rng: np.random.Generator, painting: np.random.Generator
 ) -> Subject:
-    side = rng.uniform(*population.voxel_size)
-    thick = side * rng.uniform(1, population.anisotropy)
-    nod, lean = rng.uniform(-1, 1, 2) * population.tilt / np.sqrt(2)
-    tilt = (float(nod), float(lean))
+    voxels = drawn_lattice(population, rng)
     if rng.random() < population.geometry:
-        sizes = np.array([side, side, thick])
+        sizes = np.array(voxels.voxel_size)
         x, y, z = (int(n) for n in rng.integers(88, 128, 3))
         chi, mask = geometry((x, y, z), sizes, painting)
-        grid = Grid(mask.shape, np.diag([*sizes, 1.0]), b0_direction(tilt))
+        grid = Grid(mask.shape, np.diag([*sizes, 1.0]), voxels.b0_direction)
         texture = smooth_field(mask.shape, sizes, 6.0, painting)
         water = (0.8 * np.exp(0.2 * texture)).astype(np.float32)
         r2 = np.full(mask.shape, 15.0, dtype=np.float32)
@@ -183,9 +210,9 @@ def _subject(
         subject = Subject(grid, chi, mask, nothing, water, r2)
     else:
         head = digital_head(
-            (side, side, thick),
+            voxels.voxel_size,
             seed=FIRST_HEAD + seed,
-            tilt=tilt,
+            tilt=voxels.tilt,
             lesions=(),
             variation=rng.uniform(*population.deformation),
             spread=rng.uniform(*population.spread),

@@ -39,7 +39,8 @@ class Network(_Part):
     widths, convolutions, norm, bias, upsampling
         See `napari_qsm.networks.unet.Architecture`.
     iterations, step, residual
-        See `napari_qsm.networks.inverter.Design`; a network that sees relaxation separates sources.
+        See `napari_qsm.networks.inverter.Design`; a network with iterations is unrolled around its
+        physics, and one that sees relaxation separates sources.
     start : str
         Key of weights whose tensors of the same name and shape it starts from; empty for none.
     """
@@ -183,6 +184,8 @@ class Recipe(_Part):
         if "superposition" in self.loss and self.network.channels != (FIELD,):
             raise ValueError("the loss 'superposition' needs a network that sees the field alone")
         self._refuse_separation()
+        if self.network.uncertain and self.network.iterations:
+            raise ValueError("an unrolled network gives no uncertainty")
         if {"likelihood", "spread"} & set(self.loss) and not self.network.uncertain:
             raise ValueError("the losses 'likelihood' and 'spread' need an uncertain network")
         kept = self.data.channels

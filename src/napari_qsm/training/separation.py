@@ -26,10 +26,11 @@ from napari_qsm.training.anatomy import ANATOMIES
 from napari_qsm.training.myelin import MEANS, SPREAD
 from napari_qsm.training.phantom import Head, digital_head, field_inside
 from napari_qsm.training.population import (
+    Lattice,
     Population,
     Range,
     Subject,
-    b0_direction,
+    drawn_lattice,
     measurement,
     visible,
 )
@@ -120,26 +121,9 @@ class SeparatedCase:
         return self.chi_pos - self.chi_neg
 
 
-@dataclass(frozen=True)
-class Lattice:
-    """Voxels of a case and their B0, known without drawing it."""
-
-    voxel_size: tuple[float, float, float]
-    tilt: tuple[float, float]
-
-    @property
-    def b0_direction(self) -> tuple[float, float, float]:
-        """Unit vector of B0 in voxel axes."""
-        return b0_direction(self.tilt)
-
-
 def lattice(separation: Separation, seed: int) -> Lattice:
     """Return voxel size and tilt of a case."""
-    population, rng = separation.population, np.random.default_rng([seed, 0, 6])
-    side = float(rng.uniform(*population.voxel_size))
-    thick = side * float(rng.uniform(1, population.anisotropy))
-    nod, lean = (rng.uniform(-1, 1, 2) * population.tilt / np.sqrt(2)).tolist()
-    return Lattice((side, side, thick), (nod, lean))
+    return drawn_lattice(separation.population, np.random.default_rng([seed, 0, 6]))
 
 
 def draw_separated(

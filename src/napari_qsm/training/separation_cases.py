@@ -1,22 +1,16 @@
-"""Learning to tell sources apart: cases on disk, blocks with a physics of their own, the loss.
-
-An unrolled network needs the field of what it is shown. A block of a head lacks the sources beyond
-it, so its field is made anew: of the sources within the block, plus what the measured field had of
-noise and other errors. Within a block the physics is then exact, as it is in a whole head.
-"""
+"""Learning to tell sources apart: cases on disk, and what is learned from their blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 
 from napari_qsm.acquisition import Quantity
 from napari_qsm.generators import finished
@@ -25,11 +19,12 @@ from napari_qsm.methods.grounding import grounding
 from napari_qsm.networks.inverter import FIELD, Estimate
 from napari_qsm.networks.precision import autocast
 from napari_qsm.networks.separator import Unrolled
-from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.physics.separation import SourceOperator
 from napari_qsm.preparation.r2prime import NOMINAL_R2
 from napari_qsm.training import losses
-from napari_qsm.training.cases import KNOWN, Pool, Turn, cube, turn, turned
+from napari_qsm.training.cases import KNOWN, Pool
+from napari_qsm.training.physical_blocks import Batch, Block, PhysicalBlocks
+from napari_qsm.training.population import Lattice
 from napari_qsm.training.separation import (
     RELAXIVITY,
     SeparatedCase,
@@ -37,7 +32,6 @@ from napari_qsm.training.separation import (
     draw_separated,
     lattice,
 )
-from napari_qsm.training.streams import streamed
 
 if TYPE_CHECKING:
     from napari_qsm.training.recipe import Recipe
@@ -48,14 +42,11 @@ RATES = ("r2prime", "r2star")
 ERROR, POSITIVE, NEGATIVE, MASK = -4, -3, -2, -1
 """Where the last channels of a stored case are."""
 
-FIRST_CASES, HELD_OUT, VALIDATED = 12, 1_000_000, 6
-"""Cases that training begins with, seed of the first one for validation, and how many those are."""
+FIRST_CASES, VALIDATED = 12, 6
+"""Cases that training begins with, and how many are for validation."""
 
 LEARNED_FROM = 3
 """Last iterates of an unrolled network that a gradient goes back through."""
-
-PADDING = 1.5
-"""Room around a block for its field."""
 
 
 def stacked_sources(case: SeparatedCase, names: Sequence[str]) -> NDArray[np.float16]:
@@ -104,29 +95,7 @@ class SourcePool(Pool):
         return stacked_sources(draw_separated(self.separation, seed), self.names)
 
 
-class Block(NamedTuple):
-    """A cube of a case: its channels (C + 4, X, Y, Z), its voxels in mm, and its B0."""
-
-    volumes: Tensor
-    voxel_size: tuple[float, float, float]
-    b0_direction: tuple[float, float, float]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of its volumes."""
-        x, y, z = self.volumes.shape[1:]
-        return x, y, z
-
-    def operator(self, device: torch.device) -> SourceOperator:
-        """Return what sources in the cube make."""
-        return SourceOperator(DipoleConvolution(self, padding=PADDING, device=device))
-
-
-Batch = tuple[tuple[Block, ...], int]
-"""Blocks, and how many iterates come before those that an unrolled network learns from."""
-
-
-class Separating(IterableDataset[Batch]):
+class Separating(PhysicalBlocks):
     """How a network learns to separate sources.
 
     Parameters
@@ -138,41 +107,23 @@ class Separating(IterableDataset[Batch]):
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
-        super().__init__()
-        data = recipe.data
-        self._recipe = recipe
-        self._pool = SourcePool(data.separation, data.channels, folder)
-        self._order = [data.channels.index(name) for name in recipe.network.channels]
+        super().__init__(recipe, FIRST_CASES)
+        self._pool = SourcePool(recipe.data.separation, recipe.data.channels, folder)
         self._field = recipe.network.channels.index(FIELD)
-        self._first = self._rank = 0
         self._held_out: list[Block] = []
 
-    def batches(self, first: int, rank: int, *, beside: bool) -> Iterator[Batch]:
-        """Return the batches from step `first` on; their cases are drawn beside if wanted."""
-        self._first, self._rank = first, rank
-        return streamed(self, beside=beside)
+    def stored(self, seed: int) -> tuple[NDArray[np.float16]]:
+        """Return a case as `stacked_sources` makes it."""
+        return (self._pool[seed],)
 
-    def __iter__(self) -> Iterator[Batch]:
-        step = self._first
-        while True:
-            yield self.batch(step)
-            step += 1
+    def lattice(self, seed: int) -> Lattice:
+        """Return its voxels."""
+        return lattice(self._pool.separation, seed)
 
-    def batch(self, step: int) -> Batch:
-        """Return the blocks of one step, which its number decides."""
-        data, design = self._recipe.data, self._recipe.network
-        rng = np.random.default_rng([self._recipe.seed, step, self._rank])
-        known = min(data.cases, FIRST_CASES + step // data.growth)
-        blocks = tuple(self._block(int(seed), rng) for seed in rng.integers(known, size=data.batch))
-        most = max(design.iterations - LEARNED_FROM, 0)
-        return blocks, int(rng.integers(most + 1)) if rng.random() < 0.5 else most
-
-    def _block(self, seed: int, rng: np.random.Generator) -> Block:
-        way = turn(rng)
-        case = self._pool[seed]
-        voxels = lattice(self._pool.separation, seed)
-        cut = turned(cube(case, self._recipe.data.side, rng), way)
-        return Block(cut, _turned(voxels.voxel_size, way), _turned(voxels.b0_direction, way, -1.0))
+    def free(self, rng: np.random.Generator) -> int:
+        """Draw how many iterates are only passed through: half the time as many as can be."""
+        most = max(self._recipe.network.iterations - LEARNED_FROM, 0)
+        return int(rng.integers(most + 1)) if rng.random() < 0.5 else most
 
     def loss(
         self, running: nn.Module, batch: Batch, device: torch.device, dtype: torch.dtype
@@ -200,26 +151,20 @@ class Separating(IterableDataset[Batch]):
     ) -> tuple[Tensor, Tensor, Tensor, list[SourceOperator]]:
         """Return y with the blocks' own fields, both sources, what counts, and the operators."""
         volumes = torch.stack([block.volumes for block in blocks]).to(device)
-        operators = [block.operator(device) for block in blocks]
-        mask, truth = volumes[:, MASK:], volumes[:, POSITIVE:MASK]
+        operators = [SourceOperator(block.dipole(device)) for block in blocks]
+        truth = volumes[:, POSITIVE:MASK]
         chi = truth[:, 0] - truth[:, 1]
         fields = torch.stack([phi.dipole(one) for phi, one in zip(operators, chi, strict=True)])
         measured = volumes[:, self._order]
-        measured[:, self._field] = (fields + volumes[:, ERROR]) * mask[:, 0]
-        inner = slice(self._recipe.margin, self._recipe.data.side - self._recipe.margin)
-        weight = torch.zeros_like(mask)
-        weight[..., inner, inner, inner] = mask[..., inner, inner, inner]
-        return measured, truth, weight, operators
+        measured[:, self._field] = (fields + volumes[:, ERROR]) * volumes[:, MASK]
+        return measured, truth, self.counted(volumes), operators
 
     @torch.no_grad()
     def validate(
         self, network: nn.Module, device: torch.device, dtype: torch.dtype
     ) -> dict[str, float]:
         """Return ``nrmse`` of both sources together and of each in %, the mean over blocks."""
-        if not self._held_out:
-            rng = np.random.default_rng([self._recipe.seed, HELD_OUT])
-            seeds = [HELD_OUT + number for number in range(VALIDATED) for _ in range(2)]
-            self._held_out = [self._block(seed, rng) for seed in seeds]
+        self._held_out = self._held_out or self.held_out(VALIDATED, 2)
         errors = []
         for block in self._held_out:
             measured, truth, weight, operators = self._parts([block], device)
@@ -236,14 +181,3 @@ def _relative(error: Tensor, truth: Tensor) -> Tensor:
     sizes = [values.flatten(2).square().sum(2)[0] for values in (error, truth)]
     wrong, true = (torch.cat((square.sum()[None], square)) for square in sizes)
     return (wrong / true.clamp(min=1e-6)).sqrt()
-
-
-def _turned(
-    values: tuple[float, float, float], way: Turn, flipped: float = 1.0
-) -> tuple[float, float, float]:
-    """Turn what belongs to three axes like volumes; a flipped axis multiplies by `flipped`."""
-    flips, exchanged = way
-    x, y, z = (
-        value * (flipped if flip else 1.0) for value, flip in zip(values, flips, strict=True)
-    )
-    return (y, x, z) if exchanged else (x, y, z)

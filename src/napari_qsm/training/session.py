@@ -9,21 +9,27 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_qsm import devices
 from napari_qsm.networks import weights
 from napari_qsm.networks.inverter import Inverter
+from napari_qsm.networks.lpcnn import LPCNN
 from napari_qsm.networks.weights import Card
 from napari_qsm.process import Step
 from napari_qsm.training.blocks import HELD_OUT, HELD_OUT_CASES
 from napari_qsm.training.calibration import finish
 from napari_qsm.training.cases import Pool
+from napari_qsm.training.population import lattice
 from napari_qsm.training.recipe import load_recipe
 from napari_qsm.training.trainer import Progress, Trainer
+from napari_qsm.training.unrolled_cases import whole
 
 LICENCE = "BSD-3-Clause; trained on synthetic heads made from the shipped anatomy (CC BY 4.0)"
 
@@ -96,8 +102,7 @@ def train(
     with _processes(device) as target, _first_interrupt() as pressed:
         start = None
         if recipe.network.start:
-            load = weights.load_separator if recipe.network.separates else weights.load_network
-            start = load(recipe.network.start)[0].state_dict()
+            start = weights.load(recipe.network.start)[0].state_dict()
         trainer = Trainer(
             recipe, folder, pool or folder / "pool", target, start=start, resume=resume
         )
@@ -171,7 +176,7 @@ def complete(trainer: Trainer, path: Path) -> Card:
     learned = [seed for seed in range(data.cases) if pool.path(seed).exists()][:ENOUGH]
     held_out = range(HELD_OUT, HELD_OUT + HELD_OUT_CASES)
     network = trainer.average.module.eval()
-    assert isinstance(network, Inverter)
+    assert isinstance(network, Inverter | LPCNN)
     return finish(
         path,
         network,
@@ -179,7 +184,17 @@ def complete(trainer: Trainer, path: Path) -> Card:
         (pool[seed] for seed in held_out),
         data.channels,
         trainer.device,
+        partial(_unrolled, trainer, network) if isinstance(network, LPCNN) else None,
     )
+
+
+def _unrolled(
+    trainer: Trainer, network: LPCNN, place: int, case: NDArray[np.float16]
+) -> tuple[NDArray[np.float32], None]:
+    """Return the map of a held-out case, which has physics of its own."""
+    data = trainer.recipe.data
+    voxels = lattice(data.population, HELD_OUT + place)
+    return whole(network, case, data.channels, voxels, trainer.device), None
 
 
 def _follow(

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 
 from napari_qsm.errors import InputError
+from napari_qsm.networks.building import built
 from napari_qsm.networks.precision import autocast, chosen
-from napari_qsm.networks.separator import built
 from napari_qsm.training import blocks, losses
 from napari_qsm.training.cases import MASK, TRUTH
+from napari_qsm.training.physical_blocks import PhysicalBlocks
 from napari_qsm.training.recipe import Recipe
 from napari_qsm.training.self_supervised import Unlabelled
 from napari_qsm.training.separation_cases import Separating
+from napari_qsm.training.unrolled_cases import Unrolling
 
 WARM_UP = 100
 """Steps over which the learning rate rises."""
@@ -299,11 +301,13 @@ def _groups(network: nn.Module) -> list[dict[str, Any]]:
     return [{"params": part, "factor": factor} for part, factor in groups if part]
 
 
-def _task(recipe: Recipe, pools: Path) -> Unlabelled | Separating | None:
-    """Return what knows its own batches and loss; None for blocks with a susceptibility."""
+def _task(recipe: Recipe, pools: Path) -> Unlabelled | PhysicalBlocks | None:
+    """Return what knows its own batches and loss; None for blocks that need no physics."""
     if recipe.learning == "self":
         return Unlabelled(recipe, pools)
-    return Separating(recipe, pools) if recipe.learning == "separation" else None
+    if recipe.learning == "separation":
+        return Separating(recipe, pools)
+    return Unrolling(recipe, pools) if recipe.network.iterations else None
 
 
 def _cut_log(path: Path, step: int) -> None:

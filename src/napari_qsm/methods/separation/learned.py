@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_qsm.acquisition import Acquisition, FloatArray, InputError, Quantity
+from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
 from napari_qsm.methods.frame import outside
 from napari_qsm.methods.grounding import grounding
 from napari_qsm.methods.learned import (
     MARGIN,
     framed,
-    offered,
     origin,
     precision_parameter,
-    tiles_of,
-    working,
+    ready,
 )
 from napari_qsm.methods.registry import Step, parameter
 from napari_qsm.methods.separation.shared import Separating, Sources, SourceSpace
 from napari_qsm.methods.separation.susceptibility import inversions, susceptibility
-from napari_qsm.networks import tiling, weights
-from napari_qsm.networks.precision import Precision, autocast, chosen
+from napari_qsm.networks import weights
+from napari_qsm.networks.precision import Precision
 from napari_qsm.networks.separator import Separator, Unrolled
-from napari_qsm.networks.unet import Architecture
 from napari_qsm.networks.weights import Card
 from napari_qsm.surroundings import bounding_box
 
@@ -58,15 +55,7 @@ def opened(key: str, device: torch.device, family: str) -> tuple[Separator | Unr
         If there are no such weights, they are damaged, or belong to another family.
     """
     network, card = weights.load_separator(key, device)
-    if card.family != family:
-        known = ", ".join(offered(family)) or "none"
-        raise InputError(
-            f"The weights '{key}' are of the family '{card.family}'; weights of {family} were "
-            f"expected, and there are {known}."
-        )
-    if device.type == "cpu":
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network, card
+    return ready(network, card, device, family), card
 
 
 def measured_sources(
@@ -126,43 +115,6 @@ def measured_sources(
     field = acquisition[Quantity.LOCAL_FIELD] * mask
     volumes = np.stack([(made + np.float32(shift)) * mask, decay, field]).astype(np.float32)
     return framed(volumes[(slice(None), *bounding_box(mask))], space.device)
-
-
-def runner(
-    space: SourceSpace,
-    module: nn.Module,
-    architecture: Architecture,
-    shape: Sequence[int],
-    precision: Precision,
-) -> Callable[[Tensor, float, str], Generator[Step, None, Tensor]]:
-    """Return what passes volumes (1, C, X, Y, Z) through a module, in tiles where it must be.
-
-    It takes the volumes, a fraction and a message, and makes (1, 2, X, Y, Z).
-    """
-    dtype = chosen(space.device, precision)
-    if dtype == torch.bfloat16:
-        space.notes.append("The network ran in bfloat16.")
-    parts = tiles_of(space, architecture, shape, dtype)
-
-    def run(volumes: Tensor, fraction: float, message: str) -> Generator[Step, None, Tensor]:
-        made = torch.zeros((1, 2, *shape), device=space.device)
-
-        def one(part: tiling.Tile) -> None:
-            shown, kept, inner = ((slice(None), slice(None), *box) for box in part.boxes)
-            with torch.inference_mode(), autocast(space.device, dtype):
-                made[kept] = module(volumes[shown])[inner]
-
-        for part in parts:
-            yield from working(
-                space,
-                lambda part=part: one(part),  # type: ignore[misc]
-                module,
-                fraction=fraction,
-                message=message,
-            )
-        return made
-
-    return run
 
 
 def sources_of(volumes: Tensor, acquisition: Acquisition, space: SourceSpace) -> Sources:

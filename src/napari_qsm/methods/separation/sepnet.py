@@ -9,14 +9,13 @@ import torch
 
 from napari_qsm.acquisition import Acquisition, FloatArray, Quantity
 from napari_qsm.methods.axes import in_order
-from napari_qsm.methods.learned import weights_parameter
+from napari_qsm.methods.learned import runner, weights_parameter
 from napari_qsm.methods.registry import Reconstruction, method
 from napari_qsm.methods.separation.learned import (
     PREPARED,
     Learned,
     measured_sources,
     opened,
-    runner,
     sources_of,
 )
 from napari_qsm.methods.separation.shared import GIVES, RATES, USES, SourceSpace
@@ -125,8 +124,7 @@ def _separated(
     assert isinstance(network, Separator)
     yield space.step(0.0, "preparing")
     measured = yield from measured_sources(acquisition, space, card, parameters.inversion, rate)
-    run = runner(
-        space, network, network.unet.architecture, measured.shape[2:], parameters.precision
-    )
+    shape, architecture = measured.shape[2:], network.unet.architecture
+    run = runner(space, network, architecture, shape, parameters.precision, outputs=2)
     found = yield from run(measured, PREPARED, "running the network")
     return (yield from space.separated(sources_of(found, acquisition, space)))

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from napari_qsm.acquisition import Acquisition, Quantity
 from napari_qsm.methods.axes import in_order
-from napari_qsm.methods.learned import weights_parameter, working
+from napari_qsm.methods.learned import runner, weights_parameter, working
 from napari_qsm.methods.registry import Reconstruction, Step, method, parameter
 from napari_qsm.methods.separation.learned import (
     PREPARED,
     Learned,
     measured_sources,
     opened,
-    runner,
     sources_of,
 )
 from napari_qsm.methods.separation.sepnet import REFERENCES, SEEN
@@ -92,7 +91,7 @@ def _separated(
         measured = yield from measured_sources(acquisition, space, card, parameters.inversion)
         shape, architecture = measured.shape[2:], network.design.architecture
         operator = yield from _operator(space, network, shape)
-        run = runner(space, network.proximal, architecture, shape, parameters.precision)
+        run = runner(space, network.proximal, architecture, shape, parameters.precision, outputs=2)
         problem = _Problem(acquisition, space, network, measured, operator, run)
         kept: list[Sources] = []
         sources = torch.zeros_like(measured[:, :2])
