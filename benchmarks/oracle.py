@@ -1,13 +1,15 @@
-"""How well any linear filter can do: a yardstick that knows the truth.
+"""How well one can do: yardsticks that know the truth.
 
 Much of the error of a table may be the field's. The best linear, shift-invariant filter for a case,
 Wiener's with the spectra of its very truth and error, says how much: a method beats it only by what
-it knows of anatomy beyond spectra.
+it knows of anatomy beyond spectra. MEDI that reads its edges off the truth knows where every jump
+of the susceptibility may be, which no anatomical image tells as well.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ from benchmarks.methods import Case
 from napari_qsm.acquisition import Quantity
 from napari_qsm.physics import fourier
 from napari_qsm.physics.dipole import DipoleConvolution
+
+LEAST = 0.01
+"""ppm; the magnitude made of a susceptibility is nowhere zero in the mask."""
 
 SHELLS, CONES = 40, 24
 """Bins of frequency and of |D|, within which power is taken to be the same."""
@@ -48,6 +53,16 @@ def best_linear_filter(case: Case) -> tuple[NDArray[Any], float]:
     found = fourier.volume(fourier.spectrum(field, shape) * response, shape)
     chi: NDArray[Any] = (fourier.crop(found, dipole.shape) * mask).numpy()
     return chi, time.perf_counter() - begun
+
+
+def with_true_edges(case: Case) -> Case:
+    """Return a case whose magnitude is its true susceptibility, all above zero."""
+    mask, truth = case.measured.mask, case.reference
+    shown = np.where(mask, truth - truth[mask].min() + LEAST, 0).astype(np.float32)
+    volumes = {**case.measured.volumes, Quantity.MAGNITUDE: shown}
+    return Case(
+        f"{case.name} edges", replace(case.measured, volumes=volumes), case.reference, case.scored
+    )
 
 
 def _bins(dipole: DipoleConvolution, voxel_size: tuple[float, float, float]) -> Tensor:

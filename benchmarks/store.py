@@ -113,9 +113,10 @@ class Store:
             sigma = kept.get("sigma")
             return Result(kept["chi"], sigma, float(kept["seconds"]), float(kept["value"]))
 
-    def tuned(self, method: Method[Any], case: Case) -> Result:
+    def tuned(self, method: Method[Any], case: Case, settings: Settings | None = None) -> Result:
         """Return the best of the shipped value and its multiples, judged by the truth."""
-        best = self.result(method, case)
+        settings = settings or {}
+        best = self.result(method, case, settings)
         if not method.tuning:
             return best
         limits = process.number(method.parameters.model_fields[method.tuning])
@@ -123,7 +124,7 @@ class Store:
         shipped = limits.typical if math.isnan(best.value) else best.value
         for factor in FACTORS:
             value = float(np.clip(shipped * factor, limits.low, limits.high))
-            tried = self.result(method, case, {method.tuning: value})
+            tried = self.result(method, case, {**settings, method.tuning: value})
             if case.error(tried.chi) < case.error(best.chi):
                 best = tried
         return best
