@@ -46,7 +46,7 @@ class Blocks(IterableDataset[Tensor]):
     def __init__(self, recipe: Recipe, folder: Path, first: int = 0, rank: int = 0) -> None:
         super().__init__()
         self._recipe, self._first, self._rank = recipe, first, rank
-        self._pool = Pool(recipe.data.population, recipe.data.channels, folder)
+        self._pool = Pool(recipe.data.population, recipe.data.channels, folder, recipe.data.known)
 
     def __iter__(self) -> Iterator[Tensor]:
         if get_worker_info() is not None:
@@ -75,7 +75,7 @@ def batches(
 
 def held_out(recipe: Recipe, folder: Path, count: int = 16) -> Tensor:
     """Return blocks of cases that training never sees."""
-    pool = Pool(recipe.data.population, recipe.data.channels, folder)
+    pool = Pool(recipe.data.population, recipe.data.channels, folder, recipe.data.known)
     rng = np.random.default_rng([recipe.seed, HELD_OUT])
     seeds = HELD_OUT + rng.integers(HELD_OUT_CASES, size=count)
     return torch.stack([block(pool[int(seed)], recipe.data.side, rng) for seed in seeds])

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,14 +28,18 @@ _SEEN = (*_ALWAYS, Quantity.MAGNITUDE)
 KNOWN = (_ALWAYS, _SEEN, (*_SEEN, Quantity.FIELD_NOISE))
 """What is known of a case, by turns."""
 
+Known = Literal["turns", "all"]
+"""Whether less is known of some cases than of others."""
 
-def stacked(case: Case, names: Sequence[str]) -> NDArray[np.float16]:
+
+def stacked(case: Case, names: Sequence[str], known: Known = "turns") -> NDArray[np.float16]:
     """Return the input channels of a case, its susceptibility (ppm) and its mask: (C + 2, X, Y, Z).
 
     Half precision keeps three digits, ten times what the noise of any field leaves. Users know
-    the magnitude, or the noise of their field as well, or neither: so do the methods, by turns.
+    the magnitude, or the noise of their field as well, or neither: so do the methods, by turns,
+    unless they are to know all.
     """
-    kept = KNOWN[case.seed % len(KNOWN)]
+    kept = KNOWN[-1] if known == "all" else KNOWN[case.seed % len(KNOWN)]
     volumes = {q: v for q, v in case.acquisition.volumes.items() if q in kept}
     inputs = finished(channels(replace(case.acquisition, volumes=volumes), names))
     mask = case.acquisition.mask[None]
@@ -53,10 +58,18 @@ class Pool:
     folder : Path
         Where stored cases lie; each population has a folder of its own in it, named by what it is,
         so nothing stale is ever read.
+    known : {"turns", "all"}
+        What methods know of each case.
     """
 
-    def __init__(self, population: Population, names: Sequence[str], folder: Path) -> None:
-        self.population = population
+    def __init__(
+        self,
+        population: Population,
+        names: Sequence[str],
+        folder: Path,
+        known: Known = "turns",
+    ) -> None:
+        self.population, self.known = population, known
         self.names = tuple(names)
         text = json.dumps(self._told(), sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -65,11 +78,15 @@ class Pool:
 
     def _told(self) -> dict[str, object]:
         """Return what decides what is stored."""
-        return {"population": self.population.model_dump(mode="json"), "channels": self.names}
+        told: dict[str, object] = {
+            "population": self.population.model_dump(mode="json"),
+            "channels": self.names,
+        }
+        return told if self.known == "turns" else {**told, "known": self.known}
 
     def _made(self, seed: int) -> NDArray[np.float16]:
         """Draw and stack the case with a seed."""
-        return stacked(draw(self.population, seed), self.names)
+        return stacked(draw(self.population, seed), self.names, self.known)
 
     def path(self, seed: int) -> Path:
         """Where the case with a seed is kept."""

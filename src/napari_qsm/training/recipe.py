@@ -14,6 +14,7 @@ from napari_qsm.networks.inverter import FIELD, Design
 from napari_qsm.networks.separator import INPUTS
 from napari_qsm.networks.unet import Architecture, Norm, Upsampling
 from napari_qsm.training import self_supervised
+from napari_qsm.training.cases import Known
 from napari_qsm.training.losses import LOSSES
 from napari_qsm.training.population import Population
 from napari_qsm.training.separation import Separation
@@ -94,6 +95,8 @@ class Data(_Part):
         Who is drawn instead where sources are to be separated.
     channels : tuple of str
         What is kept of each case: all that the recipes which share a pool need.
+    known : {"turns", "all"}
+        Whether methods know the magnitude and the noise by turns, or of every case.
     side : int
         Of a block in voxels.
     batch : int
@@ -107,6 +110,7 @@ class Data(_Part):
     population: Population = Population()
     separation: Separation = Separation()
     channels: tuple[str, ...] = (FIELD, "tikhonov", "tv", "medi")
+    known: Known = "turns"
     side: Count = 48
     batch: Count = 4
     cases: Count = 240

@@ -172,7 +172,7 @@ def complete(trainer: Trainer, path: Path) -> Card:
         Of the card.
     """
     data = trainer.recipe.data
-    pool = Pool(data.population, data.channels, trainer.pools)
+    pool = Pool(data.population, data.channels, trainer.pools, data.known)
     learned = [seed for seed in range(data.cases) if pool.path(seed).exists()][:ENOUGH]
     held_out = range(HELD_OUT, HELD_OUT + HELD_OUT_CASES)
     network = trainer.average.module.eval()

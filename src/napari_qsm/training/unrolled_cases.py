@@ -76,7 +76,9 @@ class Unrolling(PhysicalBlocks):
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         super().__init__(recipe, FIRST_CASES)
-        self._pool = MeasuredPool(recipe.data.population, recipe.data.channels, folder)
+        self._pool = MeasuredPool(
+            recipe.data.population, recipe.data.channels, folder, recipe.data.known
+        )
         self._field = recipe.network.channels.index(FIELD)
         self._held_out: list[Block] = []
 
