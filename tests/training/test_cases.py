@@ -60,6 +60,19 @@ def counted(monkeypatch, case):
     return drawn
 
 
+def test_methods_can_know_all_of_every_case(tmp_path):
+    names = ("field", "noise", "contrast")
+    for seed in (3, 4, 5):
+        turns, all_known = (
+            Pool(COARSE, names, tmp_path, known)[seed] for known in ("turns", "all")
+        )
+        assert all_known[1].any()
+        assert all_known[2].any()
+        assert turns[1].any() == (seed == 5)
+        assert turns[2].any() == (seed != 3)
+        assert np.array_equal(turns[[0, TRUTH, MASK]], all_known[[0, TRUTH, MASK]])
+
+
 def test_a_pool_draws_a_case_once_whoever_asks(tmp_path, counted):
     first = Pool(COARSE, ("field",), tmp_path)[4]
     second = Pool(COARSE, ("field",), tmp_path)[4]
@@ -92,8 +105,9 @@ def test_other_people_and_other_channels_have_other_folders(tmp_path):
         Pool(COARSE, ("field",), tmp_path).folder,
         Pool(COARSE, ("field", "tkd"), tmp_path).folder,
         Pool(Population(), ("field",), tmp_path).folder,
+        Pool(COARSE, ("field",), tmp_path, "all").folder,
     }
-    assert len(folders) == 3
+    assert len(folders) == 4
     assert Pool(Population(), ("field",), tmp_path).folder in folders
 
 
