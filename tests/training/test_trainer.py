@@ -50,7 +50,7 @@ def test_it_learns_one_block_by_heart(tiny, monkeypatch):
     one = made(small)
     batch = blocks.Blocks(one.recipe, one.pools).batch(0)[:1]
     before = error(one, batch)
-    monkeypatch.setattr(trainer.blocks, "batches", lambda *a, **k: itertools.repeat(batch))
+    monkeypatch.setattr(blocks.Blocks, "batches", lambda *a, **k: itertools.repeat(batch))
     run(one)
     assert before > 0.3
     assert error(one, batch) < 0.05

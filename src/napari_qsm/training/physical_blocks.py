@@ -7,20 +7,19 @@ noise and other errors. Within a block the physics is then exact, as it is in a 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.training.cases import MASK, Turn, cubes, turn, turned
 from napari_qsm.training.population import Lattice
-from napari_qsm.training.streams import streamed
+from napari_qsm.training.streams import Steps
 
 if TYPE_CHECKING:
     from napari_qsm.training.recipe import Recipe
@@ -54,7 +53,7 @@ Batch = tuple[tuple[Block, ...], int]
 """Blocks, and how many iterates come before those that a network learns from."""
 
 
-class PhysicalBlocks(IterableDataset[Batch], ABC):
+class PhysicalBlocks(Steps[Batch]):
     """Batches of blocks of a recipe, and how a network learns from them.
 
     Parameters
@@ -70,7 +69,6 @@ class PhysicalBlocks(IterableDataset[Batch], ABC):
         self._recipe, self._first_cases = recipe, first_cases
         names = recipe.network.channels
         self._order = [recipe.data.channels.index(name) for name in names]
-        self._first = self._rank = 0
 
     @abstractmethod
     def stored(self, seed: int) -> Sequence[NDArray[np.float16]]:
@@ -97,21 +95,10 @@ class PhysicalBlocks(IterableDataset[Batch], ABC):
         del rng
         return 0
 
-    def batches(self, first: int, rank: int, *, beside: bool) -> Iterator[Batch]:
-        """Return the batches from step `first` on; their cases are drawn beside if wanted."""
-        self._first, self._rank = first, rank
-        return streamed(self, beside=beside)
-
-    def __iter__(self) -> Iterator[Batch]:
-        step = self._first
-        while True:
-            yield self.batch(step)
-            step += 1
-
     def batch(self, step: int) -> Batch:
         """Return the blocks of one step, which its number decides."""
         data = self._recipe.data
-        rng = np.random.default_rng([self._recipe.seed, step, self._rank])
+        rng = np.random.default_rng([self._recipe.seed, step, self.rank])
         known = min(data.cases, self._first_cases + step // data.growth)
         blocks = tuple(self.block(int(seed), rng) for seed in rng.integers(known, size=data.batch))
         return blocks, self.free(rng)

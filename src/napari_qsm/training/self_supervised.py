@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset
 
 from napari_qsm.acquisition import Acquisition, Grid, Quantity
 from napari_qsm.generators import finished
@@ -29,7 +27,7 @@ from napari_qsm.networks.precision import autocast
 from napari_qsm.training.losses import SPREAD
 from napari_qsm.training.population import Population, draw
 from napari_qsm.training.sources import random_body
-from napari_qsm.training.streams import streamed
+from napari_qsm.training.streams import Steps
 
 if TYPE_CHECKING:
     from napari_qsm.training.recipe import Recipe
@@ -100,7 +98,7 @@ class Batch(NamedTuple):
     seed: int
 
 
-class Unlabelled(IterableDataset[Batch]):
+class Unlabelled(Steps[Batch]):
     """How a network learns from fields alone; the other way than from labelled blocks.
 
     Parameters
@@ -111,29 +109,19 @@ class Unlabelled(IterableDataset[Batch]):
         Of the pools.
     """
 
+    AHEAD = 8
+
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         super().__init__()
         self._recipe = recipe
         self._heads = Heads(recipe.data.population, folder)
         with torch.random.fork_rng(devices=[]):
             self._reader = Inverter(recipe.network.design())  # says which channels there are
-        self._first = self._rank = 0
-
-    def batches(self, first: int, rank: int, *, beside: bool) -> Iterator[Batch]:
-        """Return the batches from step `first` on; their heads are drawn beside if wanted."""
-        self._first, self._rank = first, rank
-        return streamed(self, beside=beside, ahead=8)
-
-    def __iter__(self) -> Iterator[Batch]:
-        step = self._first
-        while True:
-            yield self.batch(step)
-            step += 1
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, with its heads drawn."""
         data = self._recipe.data
-        rng = np.random.default_rng([self._recipe.seed, step, self._rank])
+        rng = np.random.default_rng([self._recipe.seed, step, self.rank])
         known = min(data.cases, FIRST_HEADS + step // data.growth)
         chosen = tuple(int(seed) for seed in rng.integers(known, size=data.batch))
         for seed in chosen:

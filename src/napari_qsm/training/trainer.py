@@ -25,6 +25,7 @@ from napari_qsm.training.physical_blocks import PhysicalBlocks
 from napari_qsm.training.recipe import Recipe
 from napari_qsm.training.self_supervised import Unlabelled
 from napari_qsm.training.separation_cases import Separating
+from napari_qsm.training.streams import Steps
 from napari_qsm.training.unrolled_cases import Unrolling
 
 WARM_UP = 100
@@ -176,9 +177,8 @@ class Trainer:
         return wanted.rate * rising * max(falling, 0.01)
 
     def _stream(self, beside: bool) -> Iterator[Any]:
-        if self._task is not None:
-            return self._task.batches(self.step, self.rank, beside=beside)
-        return blocks.batches(self.recipe, self.pools, self.step, self.rank, beside=beside)
+        steps: Steps[Any] = self._task or blocks.Blocks(self.recipe, self.pools)
+        return steps.batches(self.step, self.rank, beside=beside)
 
     def _train(self, batch: Any) -> tuple[float, dict[str, float]]:
         for group in self.optimiser.param_groups:
