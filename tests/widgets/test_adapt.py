@@ -152,11 +152,11 @@ def test_weights_are_offered_by_title_and_their_cards_are_told(qtbot, dock):
     assert find("pdi").title in made.combo.currentText()
     assert "1 to 1.8 mm" in made.combo.toolTip()
     assert "times 1.5" in made.combo.toolTip()
+    networks = ("pdi", "pdi_vi", "qsmnet", "uqsm", "lpcnn", "fine")
     for key, method in dock.workbench.methods.items():
         for name, field in method.parameters.model_fields.items():
             if name == "weights":  # of voxels, or of a network
-                network = key in ("pdi", "pdi_vi", "qsmnet", "uqsm", "fine") or "sepnet" in key
-                assert chooses_network(name, field) is network
+                assert chooses_network(name, field) is (key in networks or "sepnet" in key)
 
 
 def test_methods_that_say_how_sure_they_are_say_what_that_leaves_out(dock):
