@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -94,13 +94,7 @@ class Pool:
 
     def __getitem__(self, seed: int) -> NDArray[np.float16]:
         """Return the stacked case with a seed, mapped from its file."""
-        path = self.path(seed)
-        if not path.exists():
-            made = path.with_suffix(f".{os.getpid()}.npy")
-            np.save(made, self._made(seed))
-            made.rename(path)  # two processes may draw the same case: the same bytes
-        stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
-        return stored
+        return stored(self.path(seed), lambda: self._made(seed))
 
 
 def block(case: NDArray[np.float16], side: int, rng: np.random.Generator) -> Tensor:
@@ -141,6 +135,19 @@ def cubes(
     cut = np.zeros((sum(len(part) for part in parts), side, side, side), dtype=np.float32)
     cut[tuple(target)] = np.concatenate([part[tuple(source)] for part in parts])
     return cut
+
+
+def stored(path: Path, make: Callable[[], NDArray[np.float16]]) -> NDArray[np.float16]:
+    """Return an array mapped from its file, made when first asked for.
+
+    Two processes may make the same one, the same bytes; what was interrupted is never read.
+    """
+    if not path.exists():
+        made = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(made, make())
+        made.rename(path)
+    kept: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return kept
 
 
 Turn = tuple[tuple[bool, bool, bool], bool]

@@ -114,7 +114,15 @@ class Population(BaseModel):
 
 @dataclass(frozen=True)
 class Lattice:
-    """Voxels of a case and their B0, known without drawing it."""
+    """Voxels of a case and their B0, known without drawing it.
+
+    Parameters
+    ----------
+    voxel_size : tuple[float, float, float]
+        Sides in mm.
+    tilt : tuple[float, float]
+        How far B0 nods and leans from the third axis, in degrees.
+    """
 
     voxel_size: tuple[float, float, float]
     tilt: tuple[float, float]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from napari_qsm.networks.precision import autocast, chosen
 from napari_qsm.physics.dipole import DipoleConvolution
 from napari_qsm.training import losses
 from napari_qsm.training.blocks import FIRST_CASES, HELD_OUT_CASES
-from napari_qsm.training.cases import MASK, TRUTH, Pool
+from napari_qsm.training.cases import MASK, TRUTH, Pool, stored
 from napari_qsm.training.physical_blocks import PADDING, Batch, Block, PhysicalBlocks
 from napari_qsm.training.population import Lattice, lattice
 
@@ -40,27 +39,16 @@ class MeasuredPool(Pool):
         That holds noise and errors, but also the field of sources outside a slab, and of the mean
         that was taken out of chi.
         """
-        path = self.folder / f"{seed:06d}-error.npy"
-        if not path.exists():
-            made = path.with_suffix(f".{os.getpid()}.npy")
-            np.save(made, self._error(seed))
-            made.rename(path)
-        stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
-        return stored
+        return stored(self.folder / f"{seed:06d}-error.npy", lambda: self._error(seed))
 
     def _error(self, seed: int) -> NDArray[np.float16]:
-        case = self[seed]
-        known = Block(torch.from_numpy(np.array(case)).float(), *self.voxels(seed))
-        field = known.volumes[self.names.index(FIELD)]
-        chi, mask = known.volumes[TRUTH], known.volumes[MASK]
+        volumes = torch.from_numpy(np.array(self[seed])).float()
+        voxels = lattice(self.population, seed)
+        known = Block(volumes, voxels.voxel_size, voxels.b0_direction)
+        field, chi, mask = (volumes[n] for n in (self.names.index(FIELD), TRUTH, MASK))
         error = (field - known.dipole(torch.device("cpu"))(chi * mask)) * mask
         made: NDArray[np.float16] = error.numpy().astype(np.float16)
         return made
-
-    def voxels(self, seed: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Return voxel size and B0 of a case."""
-        voxels = lattice(self.population, seed)
-        return voxels.voxel_size, voxels.b0_direction
 
 
 class Unrolling(PhysicalBlocks):
